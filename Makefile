@@ -1,0 +1,35 @@
+# make setup | test | lint | bench | nightly; everything happens inside the clone.
+PYTHON_BIN := .venv/bin/python
+PYTEST_ARGS ?=
+TORCH ?= auto
+export TORCH
+# Caches stay in the clone, so that a test run leaves nothing behind elsewhere.
+export CELLSEG_CACHE ?= $(CURDIR)/.cache/cellseg_pipe
+WORKERS ?= auto
+
+.PHONY: setup test lint bench nightly clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml envs/constraints.txt envs/setup.sh
+	@sh envs/setup.sh
+	@touch $@
+
+test: .venv/.ready
+	$(PYTHON_BIN) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: .venv/.ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --cache-dir .cache/import_linter
+	.venv/bin/mypy
+	$(PYTHON_BIN) -m numpydoc.hooks.validate_docstrings $$(git ls-files 'cellseg_pipe/*.py')
+
+bench: .venv/.ready
+	$(PYTHON_BIN) tests/bench/run.py
+
+nightly: .venv/.ready
+	$(PYTHON_BIN) -m pytest tests/nightly $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info

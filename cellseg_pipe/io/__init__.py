@@ -1,0 +1,1 @@
+"""Reads and writes files: images, labels, OME-Zarr. Nothing here computes."""

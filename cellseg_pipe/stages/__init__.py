@@ -1,0 +1,1 @@
+"""One module per step of the work, each with one `run`: where computing meets files."""
