@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
-from cellseg_pipe import _metrics_assign, metrics
-from cellseg_pipe._metrics_assign import heaviest_matching
+from cellseg_pipe import metrics
+from cellseg_pipe.metrics import _assign
+from cellseg_pipe.metrics._assign import heaviest_matching
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ("close_2d", "rough_2d", "dense_2d", "shifted_2d", "rough_3d")
 LOW_THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
 TOP = 2**32 - 1
@@ -255,7 +256,7 @@ def test_heaviest_matching_of_one_large_component(edges):
 
 
 def test_a_long_wait_is_announced(monkeypatch, caplog):
-    monkeypatch.setattr(_metrics_assign, "SLOW_ROWS", 100)
+    monkeypatch.setattr(_assign, "SLOW_ROWS", 100)
     heaviest_matching(*lattice(400))
     assert "400 objects overlap in one undecided chain" in caplog.text
 

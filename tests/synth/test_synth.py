@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellseg_pipe._synth_light import light_and_truth
-from cellseg_pipe._synth_random import reach_px, tissue_depth
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.synth import PRESETS, Rendered, Spec, render
+from cellseg_pipe.synth._light import light_and_truth
+from cellseg_pipe.synth._random import reach_px, tissue_depth
 
 FLAT = Spec(
     (100, 130),

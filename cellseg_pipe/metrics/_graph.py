@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe._metrics_assign import heaviest_matching
 from cellseg_pipe.kernels import Pairs
+from cellseg_pipe.metrics._assign import heaviest_matching
 
 __all__ = ["Graph", "OverlapTable", "graph_of", "matched_edges"]
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cellseg_pipe._synth_random import Lattice, reach_px
 from cellseg_pipe.geometry import per_axis
+from cellseg_pipe.synth._random import Lattice, reach_px
 
 __all__ = ["Spec"]
 

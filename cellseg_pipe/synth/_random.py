@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from cellseg_pipe.geometry import Box
 
 if TYPE_CHECKING:
-    from cellseg_pipe._synth_spec import Spec
+    from cellseg_pipe.synth._spec import Spec
 
 __all__ = ["SPREAD", "Lattice", "Salt", "reach_px", "tissue_depth", "uniform", "waves"]
 

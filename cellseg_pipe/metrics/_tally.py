@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe._metrics_assign import heaviest_matching
-from cellseg_pipe._metrics_graph import Graph, OverlapTable, graph_of, matched_edges
-from cellseg_pipe.boundaries import OutlineCounts
+from cellseg_pipe.metrics._assign import heaviest_matching
+from cellseg_pipe.metrics._graph import Graph, OverlapTable, graph_of, matched_edges
+from cellseg_pipe.metrics.boundaries import OutlineCounts
 
 __all__ = ["JaccardSums", "MatchSums", "Tally", "TrackingSums", "tally_overlaps"]
 

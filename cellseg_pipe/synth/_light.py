@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from cellseg_pipe._synth_masks import OwnedCell, owned_cells
-from cellseg_pipe._synth_random import Salt, tissue_depth, uniform, waves
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.synth._masks import OwnedCell, owned_cells
+from cellseg_pipe.synth._random import Salt, tissue_depth, uniform, waves
 
 if TYPE_CHECKING:
-    from cellseg_pipe._synth_spec import Spec
+    from cellseg_pipe.synth._spec import Spec
 
 __all__ = ["expose", "light_and_truth"]
 

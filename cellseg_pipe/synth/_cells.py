@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from cellseg_pipe._synth_random import (
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.synth._random import (
     SPREAD,
     Lattice,
     Salt,
@@ -18,10 +19,9 @@ from cellseg_pipe._synth_random import (
     uniform,
     waves,
 )
-from cellseg_pipe.geometry import Box
 
 if TYPE_CHECKING:
-    from cellseg_pipe._synth_spec import Spec
+    from cellseg_pipe.synth._spec import Spec
 
 __all__ = ["Cells", "draw_cells"]
 

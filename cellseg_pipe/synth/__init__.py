@@ -15,10 +15,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cellseg_pipe._synth_light import expose, light_and_truth
-from cellseg_pipe._synth_random import Lattice, Salt
-from cellseg_pipe._synth_spec import Spec
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.synth._light import expose, light_and_truth
+from cellseg_pipe.synth._random import Lattice, Salt
+from cellseg_pipe.synth._spec import Spec
 
 __all__ = ["PRESETS", "Rendered", "Spec", "render"]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe._metrics_graph import OverlapTable, graph_of, matched_edges
-from cellseg_pipe._metrics_ratios import score_image, score_images
-from cellseg_pipe._metrics_scores import Scores, table
-from cellseg_pipe._metrics_tally import tally_overlaps
-from cellseg_pipe.boundaries import OutlineCounts, count_outlines
 from cellseg_pipe.kernels import overlap_pairs, sum_pairs
 from cellseg_pipe.kernels._checks import as_labels, same_shape
+from cellseg_pipe.metrics._graph import OverlapTable, graph_of, matched_edges
+from cellseg_pipe.metrics._ratios import score_image, score_images
+from cellseg_pipe.metrics._scores import Scores, table
+from cellseg_pipe.metrics._tally import tally_overlaps
+from cellseg_pipe.metrics.boundaries import OutlineCounts, count_outlines
 
 __all__ = [
     "IOU_THRESHOLDS",

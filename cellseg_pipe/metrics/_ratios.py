@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe._metrics_scores import Scores
-from cellseg_pipe._metrics_tally import MatchSums, Tally, TrackingSums
-from cellseg_pipe.boundaries import OutlineCounts
+from cellseg_pipe.metrics._scores import Scores
+from cellseg_pipe.metrics._tally import MatchSums, Tally, TrackingSums
+from cellseg_pipe.metrics.boundaries import OutlineCounts
 
 __all__ = ["score_image", "score_images"]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellseg_pipe import boundaries, metrics
+from cellseg_pipe.metrics import boundaries, metrics
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def slow_near(mask, tolerance_px, spacing_px):

@@ -11,12 +11,12 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from cellseg_pipe._synth_cells import Cells, draw_cells
-from cellseg_pipe._synth_random import reach_px
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.synth._cells import Cells, draw_cells
+from cellseg_pipe.synth._random import reach_px
 
 if TYPE_CHECKING:
-    from cellseg_pipe._synth_spec import Spec
+    from cellseg_pipe.synth._spec import Spec
 
 __all__ = ["OwnedCell", "owned_cells"]
 
