@@ -80,7 +80,10 @@ def _read_zarr(path: Path) -> NDArray[Any]:
             f"{path} needs to be an OME-Zarr image or label image, and has no multiscales."
             " Name the group that has: image.ome.zarr/labels/NAME for labels."
         ) from None
-    return np.asarray(node[level][...])
+    pixels = node[level]
+    if not isinstance(pixels, zarr.Array):
+        raise ValueError(f"{path} names {level!r} as its pixels, and that is no array.")
+    return np.asarray(pixels[...])
 
 
 def list_images(folder: Path | str, pattern: str = "*") -> list[Path]:

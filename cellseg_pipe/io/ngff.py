@@ -191,5 +191,5 @@ def _describe(group: zarr.Group, about: dict[str, Any], version: Version) -> Non
 
 
 def _described(group: zarr.Group, version: Version) -> dict[str, Any]:
-    attributes = dict(group.attrs)
-    return dict(attributes.get("ome", {})) if version == "0.5" else attributes  # type: ignore[call-overload]
+    attributes: dict[str, Any] = dict(group.attrs)
+    return attributes.get("ome", {}) if version == "0.5" else attributes

@@ -14,7 +14,7 @@ from cellseg_pipe.kernels._checks import as_labels, same_shape
 from cellseg_pipe.metrics._graph import OverlapTable, graph_of, matched_edges
 from cellseg_pipe.metrics._ratios import score_image, score_images
 from cellseg_pipe.metrics._scores import Scores, table
-from cellseg_pipe.metrics._tally import tally_overlaps
+from cellseg_pipe.metrics._tally import Tally, tally_overlaps
 from cellseg_pipe.metrics.boundaries import OutlineCounts, count_outlines
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Matches",
     "OverlapTable",
     "Scores",
+    "Tally",
     "count_overlaps",
     "evaluate",
     "match_objects",
@@ -29,6 +30,7 @@ __all__ = [
     "score_overlaps",
     "sum_overlaps",
     "table",
+    "tally_image",
     "tally_overlaps",
 ]
 
@@ -87,18 +89,51 @@ def evaluate(
     """
     steps = _checked_thresholds(thresholds)
     tallies = [
-        tally_overlaps(
-            count_overlaps(one_pred, one_truth, ignore=one_ignore),
+        tally_image(
+            one_pred,
+            one_truth,
+            ignore=one_ignore,
             thresholds=steps,
-            outlines=_outlines(
-                one_pred, one_truth, ignore=one_ignore, tolerance_px=boundary_tolerance_px
-            ),
+            boundary_tolerance_px=boundary_tolerance_px,
         )
         for one_pred, one_truth, one_ignore in _images(pred, truth, ignore)
     ]
     if isinstance(truth, (list, tuple)):
         return score_images(tallies, thresholds=steps)
     return score_image(tallies[0], thresholds=steps)
+
+
+def tally_image(
+    pred: ArrayLike,
+    truth: ArrayLike,
+    *,
+    ignore: Any = None,
+    thresholds: Sequence[float] = IOU_THRESHOLDS,
+    boundary_tolerance_px: float | None = None,
+) -> Tally:
+    """Sum up one image of many, so that its voxels need not stay; `score_images` ends it.
+
+    Parameters
+    ----------
+    pred, truth : integer array [*spatial]
+        Labels, 0 for background.
+    ignore : bool or integer array [*spatial], or int, optional
+        As in `evaluate`.
+    thresholds : sequence of float
+        As in `evaluate`; the same for all images.
+    boundary_tolerance_px : float, optional
+        As in `evaluate`.
+
+    Returns
+    -------
+    Tally
+        Sums of the image.
+    """
+    return tally_overlaps(
+        count_overlaps(pred, truth, ignore=ignore),
+        thresholds=_checked_thresholds(thresholds),
+        outlines=_outlines(pred, truth, ignore=ignore, tolerance_px=boundary_tolerance_px),
+    )
 
 
 def count_overlaps(pred: ArrayLike, truth: ArrayLike, *, ignore: Any = None) -> OverlapTable:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellseg_pipe.metrics import boundaries, metrics
+from cellseg_pipe import metrics
+from cellseg_pipe.metrics import boundaries
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
