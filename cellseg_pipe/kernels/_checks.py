@@ -80,3 +80,47 @@ def same_shape(left: Any, right: Any, names: str) -> None:
             f"{names} needs two views of one region, got shapes {left.shape} and {right.shape}."
             " Crop both to the same Box first."
         )
+
+
+def as_flow(
+    flow: ArrayLike, foreground: ArrayLike, name: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a flow and its foreground as contiguous arrays, refusing what cannot be followed.
+
+    Parameters
+    ----------
+    flow : float array [ndim, *spatial]
+        One component per spatial axis, of which there are 2 or 3.
+    foreground : bool array [*spatial]
+        Where the flow must be finite.
+    name : str
+        What needs them, for the error message.
+
+    Returns
+    -------
+    flow : float32 array [ndim, *spatial]
+        The flow.
+    foreground : bool array [*spatial]
+        The foreground.
+    """
+    vectors, mask = np.asarray(flow), np.asarray(foreground)
+    if mask.dtype != bool or vectors.dtype.kind != "f":
+        raise TypeError(
+            f"{name} needs a flow of floats and a foreground of bool, got {vectors.dtype} and"
+            f" {mask.dtype}. Compare the logit with a threshold first."
+        )
+    if mask.ndim not in (2, 3) or vectors.shape != (mask.ndim, *mask.shape):
+        raise ValueError(
+            f"{name} needs a flow [ndim, *spatial] over 2 or 3 axes, got shapes {vectors.shape}"
+            f" and {mask.shape} for flow and foreground."
+        )
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    mask = np.ascontiguousarray(mask)
+    for axis, component in enumerate(vectors):
+        # Outside the foreground a flow may be anything: it is never read.
+        if not np.isfinite(component.sum(where=mask, dtype=np.float64)):
+            raise ValueError(
+                f"{name} needs a finite flow in the foreground, got NaN or infinity in component"
+                f" {axis}. The network's output is damaged, or was divided by 0."
+            )
+    return vectors, mask
