@@ -4,20 +4,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cellseg_pipe.kernels import (
+        find_masks,
+        flow_quality,
+        flows_from_labels,
+        masks_from_flows,
+        stitch_planes,
+    )
     from cellseg_pipe.metrics import evaluate
 
 __version__ = "0.1.0"
-__all__ = ["evaluate"]
+__all__ = [
+    "evaluate",
+    "find_masks",
+    "flow_quality",
+    "flows_from_labels",
+    "masks_from_flows",
+    "stitch_planes",
+]
 
-# Where each name lives: loaded when it is first used, so that importing the package costs nothing.
-_HOMES = {"evaluate": "cellseg_pipe.metrics"}
+_METRICS = ("evaluate",)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load a public name when it is first used, so that importing the package costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "metrics" if name in _METRICS else "kernels"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

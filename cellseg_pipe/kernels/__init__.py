@@ -2,18 +2,74 @@
 
 from pathlib import Path
 
+from cellseg_pipe.kernels.flows import flows_from_labels
+from cellseg_pipe.kernels.follow import Ends, follow_flows
+from cellseg_pipe.kernels.link import (
+    Chained,
+    Overlaps,
+    chain_planes,
+    iou_of,
+    mutual_best,
+    stitch_planes,
+    union_find,
+)
+from cellseg_pipe.kernels.masks import Masks, find_masks, masks_from_classes, masks_from_flows
+from cellseg_pipe.kernels.measure import Sums, diameter_px, mean_per_object, object_sums
 from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
 from cellseg_pipe.kernels.overlap import Pairs, overlap_pairs, sum_pairs
+from cellseg_pipe.kernels.peaks import HALO_BEYOND_REACH, Cells, cells_from_ends
+from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
+from cellseg_pipe.kernels.shape import (
+    Polygons,
+    border_objects,
+    fill_holes,
+    hole_claims,
+    outline_pixels,
+    outline_polygons,
+    remove_small,
+    renumber,
+)
 
 __all__ = [
+    "HALO_BEYOND_REACH",
+    "Cells",
+    "Chained",
+    "Ends",
+    "Masks",
     "Objects",
+    "Overlaps",
     "Pairs",
+    "Polygons",
+    "Quality",
+    "Sums",
+    "border_objects",
     "boxes_and_areas",
+    "cells_from_ends",
+    "chain_planes",
     "compile_all",
+    "diameter_px",
+    "fill_holes",
+    "find_masks",
+    "flow_quality",
+    "flows_from_labels",
+    "follow_flows",
+    "hole_claims",
+    "iou_of",
+    "masks_from_classes",
+    "masks_from_flows",
+    "mean_per_object",
+    "mutual_best",
+    "object_sums",
+    "outline_pixels",
+    "outline_polygons",
     "overlap_pairs",
     "relabel",
+    "remove_small",
+    "renumber",
+    "stitch_planes",
     "sum_pairs",
+    "union_find",
 ]
 
 
@@ -22,6 +78,11 @@ def compile_all() -> Path:
 
     For a site installation or a container image: the folder may be read-only from then on. Without
     it each loop is compiled when it is first used, once per machine.
+
+    Returns
+    -------
+    path
+        The folder of this build on this kind of CPU.
     """
     from cellseg_pipe.kernels import _numba
 

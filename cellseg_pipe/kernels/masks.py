@@ -172,9 +172,7 @@ def find_masks(
     return masks
 
 
-def _check_settings(
-    logit: NDArray[Any], flow_threshold: float | None, min_size_px: int
-) -> None:
+def _check_settings(logit: NDArray[Any], flow_threshold: float | None, min_size_px: int) -> None:
     if logit.dtype.kind != "f":
         raise TypeError(f"find_masks needs a logit of floats, got {logit.dtype}.")
     if np.isnan(logit).any():
@@ -257,5 +255,3 @@ def masks_from_classes(
         grows = open_to_growth & (labels == 0) & (nearest != 2**32 - 1)
         labels = np.where(grows, nearest, labels)
     return labels
-
-

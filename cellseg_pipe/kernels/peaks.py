@@ -40,9 +40,7 @@ class Cells:
     count: NDArray[np.int64]
 
 
-def cells_from_ends(
-    ends: Ends, *, threads: int | None = None, backend: Backend = "numba"
-) -> Cells:
+def cells_from_ends(ends: Ends, *, threads: int | None = None, backend: Backend = "numba") -> Cells:
     """Find the pixels where many particles rest and give each its cell.
 
     A peak is a pixel on which more than 10 particles rest, more than on any other up to 2 px away;

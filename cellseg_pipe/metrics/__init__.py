@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe.kernels import overlap_pairs, sum_pairs
+from cellseg_pipe.kernels import Quality, flow_quality, overlap_pairs, sum_pairs
 from cellseg_pipe.kernels._checks import as_labels, same_shape
 from cellseg_pipe.metrics._graph import OverlapTable, graph_of, matched_edges
 from cellseg_pipe.metrics._ratios import score_image, score_images
@@ -21,10 +21,12 @@ __all__ = [
     "IOU_THRESHOLDS",
     "Matches",
     "OverlapTable",
+    "Quality",
     "Scores",
     "Tally",
     "count_overlaps",
     "evaluate",
+    "flow_quality",
     "match_objects",
     "score_images",
     "score_overlaps",

@@ -75,6 +75,7 @@ def test_a_damaged_cache_costs_time_and_nothing_else(tmp_path):
     assert run(CELLSEG_CACHE=str(tmp_path)) == ("[1, 1, 1]", 0)
 
 
+@pytest.mark.slow
 def test_a_filled_cache_is_read_where_nothing_can_be_written(tmp_path):
     fill = "from cellseg_pipe.kernels import compile_all; print(compile_all())"
     env = environment(CELLSEG_CACHE=str(tmp_path))

@@ -75,7 +75,8 @@ def test_any_field_is_walked_to_the_bit(data):
 
 
 @pytest.mark.parametrize(
-    ("scene", "share"), [("touching", 0.99), ("elongated", 0.99), ("large", 0.99), ("crowded", 0.95)]
+    ("scene", "share"),
+    [("touching", 0.99), ("elongated", 0.99), ("large", 0.99), ("crowded", 0.95)],
 )
 def test_ends_are_those_of_cellpose(scene, share):
     golden = np.load(GOLDEN / f"dynamics_2d_{scene}.npz")

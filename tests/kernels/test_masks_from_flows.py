@@ -105,9 +105,7 @@ def test_a_window_gives_the_cells_of_its_core_as_the_whole_does(mode, data):
     whole = find_masks(flow, logit, **settings_)
     halo = reach + HALO_BEYOND_REACH
     start = np.array([data.draw(st.integers(0, n - 1)) for n in shape])
-    stop = np.array(
-        [data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)]
-    )
+    stop = np.array([data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)])
     low = np.maximum(start - halo, 0)
     high = np.minimum(stop + halo, shape)
     cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -1,8 +1,32 @@
 """The numba backend: one module per family of kernels, each under its public name."""
 
 from cellseg_pipe.kernels._numba._jit import compile_all
+from cellseg_pipe.kernels._numba.flows import flows_from_labels
+from cellseg_pipe.kernels._numba.follow import follow_flows
+from cellseg_pipe.kernels._numba.jump import jump_flows
+from cellseg_pipe.kernels._numba.link import union_find
+from cellseg_pipe.kernels._numba.measure import object_intensities, object_moments
 from cellseg_pipe.kernels._numba.objects import boxes_and_areas
 from cellseg_pipe.kernels._numba.overlap import overlap_pairs
+from cellseg_pipe.kernels._numba.peaks import cells_from_ends
+from cellseg_pipe.kernels._numba.quality import flow_quality
 from cellseg_pipe.kernels._numba.relabel import relabel
+from cellseg_pipe.kernels._numba.shape import fill_holes, outline_pixels, outline_polygons
 
-__all__ = ["boxes_and_areas", "compile_all", "overlap_pairs", "relabel"]
+__all__ = [
+    "boxes_and_areas",
+    "cells_from_ends",
+    "compile_all",
+    "fill_holes",
+    "flow_quality",
+    "flows_from_labels",
+    "follow_flows",
+    "jump_flows",
+    "object_intensities",
+    "object_moments",
+    "outline_pixels",
+    "outline_polygons",
+    "overlap_pairs",
+    "relabel",
+    "union_find",
+]

@@ -1,10 +1,10 @@
 """One step of a particle along a flow field, as vector instructions that are the same everywhere.
 
-A position is one integer per axis: whole pixels in the high bits, a fraction of 1/4096 px in the low
-ones. So a crop moves its particles exactly as the whole image does, and a particle that comes back
-to a position repeats its path for ever. The compiler makes slow scalar code of the same loop written
-in Python, so the instructions are laid out here: one vector holds all axes. Nothing is fused or
-reordered, which keeps the bits equal on every CPU.
+A position is one integer per axis: whole pixels in the high bits, a fraction of 1/4096 px in the
+low ones. So a crop moves its particles exactly as the whole image does, and a particle that comes
+back to a position repeats its path for ever. The compiler makes slow scalar code of the same loop
+written in Python, so the instructions are laid out here: one vector holds all axes. Nothing is
+fused or reordered, which keeps the bits equal on every CPU.
 """
 
 from __future__ import annotations

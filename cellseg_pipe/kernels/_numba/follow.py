@@ -13,14 +13,8 @@ from cellseg_pipe.kernels._numba._threads import available_threads, ranges, spre
 
 POOL = 32  # particles in flight: their steps overlap, which hides the latency of one
 CYCLE = 12  # steps between looks: periods 1, 2, 3, 4, 6 and 12 come back to where they were
-JUMP_STEPS = 8  # steps of a jump; 5 left 1e-5 of the pixels with another cell, 8 left 4e-6
-# A pixel whose jump leads no farther has arrived and walks on from where it is. Were all the pixels
-# round a sink to jump onto one, their ends would fall on few pixels, with gaps that stop the growth
-# of peaks: 18 of 2,116 cells lost half their pixels.
-ARRIVED = 2  # px
 COUNTED, TOO_FAR, OVER_EDGE = 0, 1, 2
 PIXELS = 1 << 20  # that a thread packs at a time
-FAR = (1 << 15) - 1  # px; a path as long is dropped whatever the reach
 
 
 def shape_of(ndim):
@@ -197,139 +191,6 @@ def follow_points(field, shape, strides, starts, n_steps, reach, edges, ends, bo
     return 0
 
 
-@loop(
-    *(
-        (
-            const(types.float32),
-            shape_of(ndim),
-            shape_of(ndim),
-            const(types.int64),
-            types.int64,
-            const(types.int32),
-            types.int64,
-            out(types.int32),
-            out(types.int16, 2),
-        )
-        for ndim in (2, 3)
-    )
-)
-def jump_points(field, shape, strides, starts, n_steps, rank, first, nexts, hops):
-    """Walk n_steps from each pixel and name the foreground pixel nearest to where that leads.
-
-    A pixel that has arrived, or is led out of the foreground, names itself. `hops` gets, per axis and relative to the pixel, the pixel reached and the lowest and highest
-    pixel of the path.
-    """
-    ndim = len(shape)
-    lanes = lanes_of_shape(shape)
-    size = 3 * lanes
-    state = np.zeros(POOL * size, np.int32)
-    upper = np.zeros(lanes, np.int32)
-    for axis in range(ndim):
-        upper[axis] = (shape[axis] - 1) << FRACTION_BITS
-    for begin in range(0, starts.size, POOL):
-        n_in_pool = min(POOL, starts.size - begin)
-        for j in range(n_in_pool):
-            place_particle(state, j * size, lanes, shape, starts[begin + j])
-        for _ in range(n_steps):
-            for j in range(n_in_pool):
-                advance(field, state, j * size, upper, strides)
-        for j in range(n_in_pool):
-            at = j * size
-            flat = np.int64(0)
-            for axis in range(ndim):
-                flat = flat * shape[axis] + ((state[at + axis] + ONE // 2) >> FRACTION_BITS)
-            k = begin + j
-            found = rank[flat]
-            rest = starts[k]
-            farthest = np.int64(0)
-            for back in range(ndim):
-                axis = ndim - 1 - back
-                home = rest % shape[axis]
-                rest //= shape[axis]
-                there = (state[at + axis] + ONE // 2) >> FRACTION_BITS
-                farthest = max(farthest, abs(there - home))
-                hops[k, 3 * axis] = bounded(there - home)
-                hops[k, 3 * axis + 1] = bounded(path_low(state, at, lanes, axis) - home)
-                hops[k, 3 * axis + 2] = bounded(path_high(state, at, lanes, axis) - home)
-            nexts[k] = found
-            if found < 0 or farthest <= ARRIVED:
-                nexts[k] = first + k
-                for axis in range(ndim):
-                    hops[k, 3 * axis] = 0
-    return 0
-
-
-@helper
-def bounded(value):
-    """Return a distance that fits 16 bits; one at the bound is beyond any reach."""
-    return np.int16(min(max(value, -FAR), FAR))
-
-
-@loop(
-    (
-        const(types.int32),
-        const(types.int16, 2),
-        types.int64,
-        types.int64,
-        out(types.int32),
-        out(types.int16, 2),
-    )
-)
-def double_jumps(nexts, hops, first, last, farther, unions):
-    """Let pixels first to last jump twice as far, with the box of both paths."""
-    for i in range(first, last):
-        j = nexts[i]
-        farther[i] = nexts[j]
-        for axis in range(hops.shape[1] // 3):
-            moved = np.int64(hops[i, 3 * axis])
-            low = min(np.int64(hops[i, 3 * axis + 1]), moved + hops[j, 3 * axis + 1])
-            high = max(np.int64(hops[i, 3 * axis + 2]), moved + hops[j, 3 * axis + 2])
-            unions[i, 3 * axis] = bounded(moved + hops[j, 3 * axis])
-            unions[i, 3 * axis + 1] = bounded(low)
-            unions[i, 3 * axis + 2] = bounded(high)
-    return 0
-
-
-@loop(
-    *(
-        (
-            shape_of(ndim),
-            const(types.int64),
-            const(types.int32),
-            const(types.int16, 2),
-            const(types.int32, 2),
-            const(types.int32, 2),
-            const(types.int64),
-            const(types.uint8),
-            out(types.int32, 2),
-            out(types.uint8),
-        )
-        for ndim in (2, 3)
-    )
-)
-def end_jumps(shape, starts, roots, hops, root_ends, root_boxes, reach, edges, ends, verdicts):
-    """Give each pixel the end of its root, and judge the box of both paths."""
-    ndim = len(shape)
-    for i in range(starts.size):
-        root = roots[i]
-        verdicts[i] = COUNTED
-        rest = starts[i]
-        for back in range(ndim):
-            axis = ndim - 1 - back
-            home = rest % shape[axis]
-            rest //= shape[axis]
-            ends[i, axis] = root_ends[root, axis]
-            low = min(home + hops[i, 3 * axis + 1], np.int64(root_boxes[root, 2 * axis]))
-            high = max(home + hops[i, 3 * axis + 2], np.int64(root_boxes[root, 2 * axis + 1]))
-            if verdicts[i] != OVER_EDGE:
-                end = root_ends[root, axis] >> FRACTION_BITS
-                verdict = verdict_on_axis(
-                    end, low, high, shape[axis], reach[axis], edges[2 * axis], edges[2 * axis + 1]
-                )
-                verdicts[i] = max(verdicts[i], verdict)
-    return 0
-
-
 def pack(flow, foreground, *, threads):
     """Return the flow as a padded field of vectors, 0 outside the foreground."""
     shape = foreground.shape
@@ -359,13 +220,13 @@ def follow_flows(flow, foreground, *, n_steps, reach, edges, threads):
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
-    ends, _, verdicts = _follow(
+    ends, _, verdicts = walk_points(
         field, starts, shape=shape, n_steps=n_steps, reach=reach, edges=edges, threads=threads
     )
     return starts, ends, verdicts
 
 
-def _follow(field, starts, *, shape, n_steps, reach, edges, threads, boxed=False):
+def walk_points(field, starts, *, shape, n_steps, reach, edges, threads, boxed=False):
     ndim, strides = len(shape), field_strides(shape)
     ends = np.empty((starts.size, ndim), np.int32)
     boxes = np.empty((starts.size if boxed else 0, 2 * ndim), np.int32)
@@ -386,74 +247,10 @@ def _follow(field, starts, *, shape, n_steps, reach, edges, threads, boxed=False
             verdicts[these],
         )
 
-    spread(part, _parts(starts.size, threads), threads=threads)
+    spread(part, parts_of(starts.size, threads), threads=threads)
     return ends, boxes, verdicts
 
 
-def _parts(n, threads):
+def parts_of(n, threads):
     """Return ranges small enough to even out threads, and large against starting one."""
     return ranges(n, max(1 << 12, -(-n // (8 * (threads or available_threads())))))
-
-
-def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
-    """Return (starts, ends, verdicts): particles jump to pixels, and only their roots walk on."""
-    shape, ndim = foreground.shape, foreground.ndim
-    field = pack(flow, foreground, threads=threads)
-    starts = np.flatnonzero(foreground)
-    rank = np.full(foreground.size, -1, np.int32)
-    rank[starts] = np.arange(starts.size, dtype=np.int32)
-    nexts = np.empty(starts.size, np.int32)
-    hops = np.empty((starts.size, 3 * ndim), np.int16)
-    strides = field_strides(shape)
-    parts = _parts(starts.size, threads)
-
-    def jump(a, b):
-        n = min(JUMP_STEPS, n_steps)
-        jump_points(field, shape, strides, starts[a:b], n, rank, a, nexts[a:b], hops[a:b])
-
-    spread(jump, parts, threads=threads)
-    del rank
-    # A fixed number, from the settings alone, so that a crop jumps as far as the whole.
-    for _ in range(max(0, math.ceil(math.log2(max(n_steps, 1) / JUMP_STEPS)))):
-        farther, unions = np.empty_like(nexts), np.empty_like(hops)
-        spread(
-            lambda a, b, to=(farther, unions): double_jumps(nexts, hops, a, b, *to),
-            parts,
-            threads=threads,
-        )
-        nexts, hops = farther, unions
-    is_root = np.zeros(starts.size, np.uint8)
-    is_root[nexts] = 1
-    roots = np.flatnonzero(is_root)
-    place = np.cumsum(is_root, dtype=np.int32) - 1
-    root_ends, root_boxes, _ = _follow(
-        field,
-        starts[roots],
-        shape=shape,
-        n_steps=n_steps,
-        reach=reach,
-        edges=edges,
-        threads=threads,
-        boxed=True,
-    )
-    del field
-    ends = np.empty((starts.size, ndim), np.int32)
-    verdicts = np.empty(starts.size, np.uint8)
-    chosen = place[nexts]
-    spread(
-        lambda a, b: end_jumps(
-            shape,
-            starts[a:b],
-            chosen[a:b],
-            hops[a:b],
-            root_ends,
-            root_boxes,
-            reach,
-            edges,
-            ends[a:b],
-            verdicts[a:b],
-        ),
-        parts,
-        threads=threads,
-    )
-    return starts, ends, verdicts

@@ -188,6 +188,5 @@ def cells_from_ends(starts, ends, verdicts, *, shape, min_count, threads):
     ids = (order + 1).astype(np.uint32)
     grow_peaks(counts, shape, neighbours(len(shape), 1), peaks[order], ids, owner)
     labels = np.zeros(counts.size, np.uint32)
-    del counts
     label_starts(starts, pixels, owner, labels)
     return labels.reshape(shape), peaks, heights.astype(np.int64)

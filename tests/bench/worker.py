@@ -1,7 +1,8 @@
-"""Runs one task with cellpose in its own python and prints one JSON line: time, memory, sizes.
+"""Runs one task on one side and prints one JSON line: time, memory, sizes.
 
-`PEER_PYTHON tests/bench/peer_worker.py TASK INPUT.npz OUTPUT.npz --threads 2 --repeats 3`
+`PYTHON tests/bench/worker.py SIDE TASK INPUT.npz OUTPUT.npz --threads 2 --repeats 3`
 
+SIDE is `peer` (under the python of an environment with cellpose), `exact` or `fast` (under ours).
 The input holds, by task (unit flow; the peer's five times that is made here, untimed):
 
 | task | reads | writes |
@@ -66,7 +67,8 @@ def main() -> None:
     """Run the task named on the command line."""
     options = command_line()
     limit_threads(options.threads)
-    task = peer_tasks()[options.task]
+    tasks = peer_tasks() if options.side == "peer" else our_tasks(options.side, options.threads)
+    task = tasks[options.task]
     for _ in range(2):
         task.compute(**task.prepare(tiny_arrays(task.tiny_shape)))
     with np.load(options.input) as archive:
@@ -74,6 +76,7 @@ def main() -> None:
     output, measured = measure(task, arrays, options.repeats)
     np.savez(options.output, **{task.output: output})
     report = {
+        "side": options.side,
         "task": options.task,
         "seconds": measured.seconds,
         "cpu_seconds": measured.cpu_seconds,
@@ -83,7 +86,7 @@ def main() -> None:
         "shape": list(main_array(arrays).shape),
         "n": count(arrays, output, task.output),
         "threads": options.threads,
-        "versions": versions(),
+        "versions": versions(options.side),
     }
     print(json.dumps(report), flush=True)
 
@@ -91,6 +94,7 @@ def main() -> None:
 def command_line() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("side", choices=("peer", "exact", "fast"))
     parser.add_argument("task", choices=TASK_NAMES)
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)
@@ -103,11 +107,6 @@ def limit_threads(n_threads: int) -> None:
     """Set the number of threads of every library; the variables must precede the imports."""
     for library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(n_threads)
-    import cv2
-    import torch
-
-    torch.set_num_threads(n_threads)
-    cv2.setNumThreads(n_threads)
 
 
 TASK_NAMES = (
@@ -123,11 +122,15 @@ TASK_NAMES = (
 
 
 def peer_tasks() -> dict[str, Task]:
-    """Every task, with the peer imported."""
+    """Every task of the peer."""
+    import cv2
     import torch
     from cellpose import dynamics, metrics, utils
 
     cpu = torch.device("cpu")
+    n_threads = int(os.environ["OMP_NUM_THREADS"])
+    torch.set_num_threads(n_threads)
+    cv2.setNumThreads(n_threads)
 
     def to_flows(labels):
         return dynamics.masks_to_flows(labels, device=cpu)
@@ -159,6 +162,50 @@ def peer_tasks() -> dict[str, Task]:
         "flow_error": Task(take_both, flow_errors, "errors"),
         "stitch3d": Task(take_planes, stitched, "labels", volume),
         "fill_holes": Task(take_holes, filled, "labels"),
+    }
+
+
+def our_tasks(mode: str, n_threads: int) -> dict[str, Task]:
+    """Every task of ours, with particles that follow in this mode."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from cellseg_pipe import kernels
+
+    run = {"threads": n_threads}
+
+    def to_flows(labels):
+        return kernels.flows_from_labels(labels, **run)
+
+    def follow(flow, logit):
+        return kernels.follow_flows(flow, logit > 0, mode=mode, **run).position.T
+
+    def to_masks(flow, logit):
+        # The peer has no flow check in 3D: without it both do the same.
+        threshold = 0.4 if logit.ndim == 2 else None
+        return kernels.masks_from_flows(flow, logit, mode=mode, flow_threshold=threshold, **run)
+
+    def flow_errors(labels, flow):
+        return kernels.flow_quality(labels, flow, **run).error
+
+    def stitched(planes, threshold=STITCH_THRESHOLD):
+        return kernels.stitch_planes(planes, float(threshold), **run)
+
+    def filled(labels, min_px=MIN_SIZE_PX):
+        small = kernels.remove_small(labels, min_size_px=int(min_px), **run)
+        return kernels.fill_holes(small, **run)
+
+    def take(*names):
+        return lambda arrays: {name: arrays[name] for name in names if name in arrays}
+
+    volume = (12, 24, 28)
+    return {
+        "labels_to_flows": Task(take("labels"), to_flows, "flow"),
+        "labels_to_flows_3d": Task(take("labels"), to_flows, "flow", volume),
+        "follow": Task(take("flow", "logit"), follow, "end_points"),
+        "compute_masks": Task(take("flow", "logit"), to_masks, "labels"),
+        "compute_masks_3d": Task(take("flow", "logit"), to_masks, "labels", volume),
+        "flow_error": Task(take("labels", "flow"), flow_errors, "errors"),
+        "stitch3d": Task(take("planes", "threshold"), stitched, "labels", volume),
+        "fill_holes": Task(take("labels", "min_px"), filled, "labels"),
     }
 
 
@@ -264,11 +311,11 @@ def count(arrays: Arrays, output: np.ndarray, kind: str) -> int:
     return int(labels.max(initial=0))
 
 
-def versions() -> dict[str, str]:
+def versions(side: str) -> dict[str, str]:
     """Return the versions of what ran."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("cellpose", "torch", "numpy", "numba")}
+    return {name: version(name) for name in ("numpy", "numba", *(["cellpose"] * (side == "peer")))}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""Heat that spreads inside one object, and unit vectors along its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellseg_pipe.kernels._numba._jit import helper
+
+# Heat is linear in its source, and a power of two scales it without rounding. From 2^900 on, heat
+# fades to nothing only 640 px from the centre of a line of single pixels.
+SOURCE = 2.0**900
+# A section takes its first steps in float32, in half the time. The last ones in float64 smooth its
+# rounding errors away. What float32 leaves below LEAST anywhere (thin, curled or tiny objects, or
+# pieces that heat never reaches) is done again, all in float64.
+SOURCE_32, LEAST_32, LAST_STEPS = 2.0**96, 2.0**-96, 16
+
+
+@helper
+def spread_plane(heat, sums, share, width, centre, begin, end, middle, strength):
+    """Add heat at the centre and average over 3 x 3 pixels, in steps from begin to end.
+
+    Slices instead of offsets keep numba's test for negative indices out of the loops, which LLVM
+    then vectorises (5 times faster). Outer terms are added first: mirrored objects stay mirrored.
+    """
+    kind = heat.dtype.type
+    row_middle, column_middle, source = kind(middle[0]), kind(middle[1]), kind(strength)
+    top = centre // width
+    for step in range(begin, end):
+        heat[centre] += source
+        first = max(top - step - 1, 1) * width  # beyond the rows that heat reached all is 0
+        size = min((top + step + 2) * width, heat.size - width) - first
+        above, here, below = heat[first - width :], heat[first:], heat[first + width :]
+        left, column, right = sums[first - 1 :], sums[first:], sums[first + 1 :]
+        part = share[first:]
+        for i in range(size):
+            column[i] = (above[i] + below[i]) + here[i] * row_middle
+        for i in range(size):
+            here[i] = ((left[i] + right[i]) + column[i] * column_middle) * part[i]
+
+
+@helper
+def add_plane_gradient(heat, share, width, size, scale, weight, rows, columns, target, step):
+    """Add the unit vectors along the gradient of heat, times weight, at the object's pixels."""
+    for y in range(size[0]):
+        for x in range(size[1]):
+            i = (y + 1) * width + x + 1
+            if share[i] > 0:
+                dy = (heat[i + width] - heat[i - width]) / scale[0]
+                dx = (heat[i + 1] - heat[i - 1]) / scale[1]
+                top = max(abs(dy), abs(dx))
+                if top > 0:
+                    dy, dx = dy / top, dx / top
+                    length = np.sqrt(dy * dy + dx * dx)
+                    j = target + y * step[0] + x * step[1]
+                    rows[j] += np.float32(weight * dy / length)
+                    columns[j] += np.float32(weight * dx / length)
+
+
+@helper
+def fades(heat, share):
+    """Tell whether there is too little heat for float32 anywhere in the object."""
+    least = heat.dtype.type(LEAST_32)
+    for i in range(heat.size):
+        if share[i] > 0 and heat[i] < least:
+            return True
+    return False
+
+
+@helper
+def heat_plane(heat, share, width, centre, steps, middle, work):
+    """Let heat spread in one section; scratch is sums, then heat, sums, share in float32."""
+    n = heat.size
+    sums = work[0][:n]
+    fast, fast_sums, fast_share = work[1][:n], work[2][:n], work[3][:n]
+    fast[:] = 0
+    fast_sums[:] = 0
+    for i in range(n):
+        fast_share[i] = share[i]
+    turn = max(steps - LAST_STEPS, 0)
+    spread_plane(fast, fast_sums, fast_share, width, centre, 0, turn, middle, SOURCE_32)
+    sums[:] = 0
+    if fades(fast, fast_share):
+        heat[:] = 0
+        spread_plane(heat, sums, share, width, centre, 0, steps, middle, SOURCE)
+        return
+    for i in range(n):
+        heat[i] = fast[i]
+    spread_plane(heat, sums, share, width, centre, turn, steps, middle, SOURCE_32)
+
+
+@helper
+def padded(columns):
+    """Return the length of a row: the zero after it is also the one before the next row.
+
+    A multiple of 4 keeps the vectors of three rows within their cache lines (a quarter faster).
+    """
+    return (columns + 4) // 4 * 4
+
+
+@helper
+def spread_volume(heat, other, share, pitch, centre, steps, weights):
+    """Add heat at the centre and average over 7 voxels, `steps` times, an even number."""
+    plane, row = pitch
+    size = heat.size - 2 * plane
+    wz, wy, wx = weights
+    part = share[plane:]
+    old, new = heat, other
+    for _ in range(steps):
+        old[centre] += SOURCE
+        before, after = old[:size], old[2 * plane :]
+        above, below = old[plane - row :], old[plane + row :]
+        left, here, right = old[plane - 1 :], old[plane:], old[plane + 1 :]
+        target = new[plane:]
+        for i in range(size):
+            sides = (before[i] + after[i]) * wz + (above[i] + below[i]) * wy
+            target[i] = ((sides + (left[i] + right[i]) * wx) + here[i]) * part[i]
+        old, new = new, old
+
+
+@helper
+def write_volume_gradient(heat, share, pitch, extent, scale, field):
+    """Write the unit vectors along the gradient of heat at the object's voxels."""
+    plane, row = pitch
+    j = 0
+    for z in range(extent[0]):
+        for y in range(extent[1]):
+            i = (z + 1) * plane + (y + 1) * row
+            for _ in range(extent[2]):
+                i += 1
+                dz, dy, dx = 0.0, 0.0, 0.0
+                if share[i] > 0:
+                    dz = (heat[i + plane] - heat[i - plane]) / scale[0]
+                    dy = (heat[i + row] - heat[i - row]) / scale[1]
+                    dx = (heat[i + 1] - heat[i - 1]) / scale[2]
+                    top = max(abs(dz), abs(dy), abs(dx))
+                    if top > 0:
+                        dz, dy, dx = dz / top, dy / top, dx / top
+                        length = np.sqrt(dz * dz + dy * dy + dx * dx)
+                        dz, dy, dx = dz / length, dy / length, dx / length
+                field[0, j], field[1, j], field[2, j] = dz, dy, dx
+                j += 1
