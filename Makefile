@@ -29,7 +29,7 @@ bench: .venv/.ready
 	$(PYTHON_BIN) tests/bench/run.py
 
 nightly: .venv/.ready
-	$(PYTHON_BIN) -m pytest tests/nightly $(PYTEST_ARGS)
+	$(PYTHON_BIN) -m pytest tests/nightly -s $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info

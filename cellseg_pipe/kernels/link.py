@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import LABEL_MAX, Backend, as_labels, loops
 from cellseg_pipe.kernels.overlap import Pairs, overlap_pairs
-from cellseg_pipe.kernels.relabel import relabel
 
 __all__ = [
     "Chained",
@@ -236,7 +235,7 @@ def stitch_planes(
     stitched = np.empty(planes.shape, np.uint32)
     nothing = np.zeros(planes.shape[1:], np.uint32)
     # Each plane is converted once; the copies of an iterator keep no more than two of them.
-    counted, painted = itertools.tee(as_labels(plane, "masks") for plane in planes)
+    counted, painted = itertools.tee(as_labels(_unsigned(plane), "masks") for plane in planes)
     tables = (
         overlap_pairs(old, new, threads=threads, backend=backend)
         for old, new in itertools.pairwise(itertools.chain([nothing], counted))
@@ -244,9 +243,16 @@ def stitch_planes(
     named, linked = itertools.tee(tables)
     labels = (_cells(table.right) for table in named)
     chains = chain_planes(labels, itertools.islice(linked, 1, None), iou_threshold=iou_threshold)
+    paint = loops(backend).paint_labels
     for target, plane, names in zip(stitched, painted, chains, strict=True):
-        target[...] = relabel(plane, names.label, names.chain, threads=threads, backend=backend)
+        paint(plane, names.label, names.chain, target, threads=threads)
     return stitched
+
+
+def _unsigned(plane: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return an int32 plane of labels as the uint32 that it already is, saving a copy."""
+    same_bytes = plane.dtype == np.int32 and plane.flags.c_contiguous and plane.size > 0
+    return plane.view(np.uint32) if same_bytes and plane.min() >= 0 else plane
 
 
 def _chained_planes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cellseg_pipe.kernels._checks import Backend
 from cellseg_pipe.kernels.follow import Mode, follow_flows
 from cellseg_pipe.kernels.measure import mean_per_object
-from cellseg_pipe.kernels.objects import boxes_and_areas
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, select
 from cellseg_pipe.kernels.peaks import cells_from_ends
 from cellseg_pipe.kernels.quality import flow_quality
 from cellseg_pipe.kernels.relabel import relabel
@@ -153,23 +153,24 @@ def find_masks(
     fits = objects.area >= max(min_size_px, 1)
     if max_size_px is not None:
         fits &= objects.area <= max_size_px
-    kept = objects.label[fits]
-    error = np.full(kept.size, np.nan)
+    objects = select(objects, fits)
+    error = np.full(objects.label.size, np.nan)
     if flow_threshold:
-        error = flow_quality(cells.labels, flow, ids=kept, spacing=spacing, **run).error
-        good = error <= flow_threshold
-        kept, error = kept[good], error[good]
-    labels = relabel(cells.labels, kept, np.arange(1, kept.size + 1), **run)
-    masks = Masks(
-        labels=fill_holes(labels, **run) if fill else labels,
-        peak=cells.peak[kept - 1],
-        area=objects.area[np.searchsorted(objects.label, kept)],
+        error = flow_quality(cells.labels, flow, objects=objects, spacing=spacing, **run).error
+        objects, error = select(objects, error <= flow_threshold), error[error <= flow_threshold]
+    peaks = cells.peak[objects.label - 1]
+    ids = np.arange(1, objects.label.size + 1, dtype=np.uint32)
+    labels = relabel(cells.labels, objects.label, ids, **run)
+    objects = replace(objects, label=ids)
+    return Masks(
+        labels=fill_holes(labels, objects=objects, **run) if fill else labels,
+        peak=peaks,
+        area=objects.area,
         flow_error=error,
-        logit=mean_per_object(np.asarray(logit, np.float32), labels, **run),
-        class_index=_classes(labels, class_logits, run),
+        logit=mean_per_object(np.asarray(logit, np.float32), labels, objects=objects, **run),
+        class_index=_classes(labels, class_logits, objects=objects, run=run),
         n_dropped=n_dropped,
     )
-    return masks
 
 
 def _check_settings(logit: NDArray[Any], flow_threshold: float | None, min_size_px: int) -> None:
@@ -187,7 +188,11 @@ def _check_settings(logit: NDArray[Any], flow_threshold: float | None, min_size_
 
 
 def _classes(
-    labels: NDArray[np.uint32], class_logits: ArrayLike | None, run: dict[str, Any]
+    labels: NDArray[np.uint32],
+    class_logits: ArrayLike | None,
+    *,
+    objects: Objects,
+    run: dict[str, Any],
 ) -> NDArray[np.int64]:
     """Return the class of each cell: the one with the largest mean, of equal ones the first."""
     if class_logits is None:
@@ -198,7 +203,10 @@ def _classes(
             "find_masks needs class_logits [n_classes, *spatial] of 2 classes or more, got shape"
             f" {outputs.shape} for labels of shape {labels.shape}."
         )
-    means = [mean_per_object(output.astype(np.float32), labels, **run) for output in outputs]
+    means = [
+        mean_per_object(output.astype(np.float32), labels, objects=objects, **run)
+        for output in outputs
+    ]
     return np.argmax(means, axis=0).astype(np.int64)
 
 

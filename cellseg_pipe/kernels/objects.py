@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend, as_labels, loops
 
-__all__ = ["Objects", "boxes_and_areas"]
+__all__ = ["Objects", "boxes_and_areas", "select"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,21 @@ def boxes_and_areas(
     ids = keys.astype(np.uint32)
     ids = ids[ids > 0]
     return Objects(ids, *backend_loops.boxes_and_areas(labels, ids, threads=threads))
+
+
+def select(objects: Objects, keep: NDArray[np.bool_]) -> Objects:
+    """Return some of the objects.
+
+    Parameters
+    ----------
+    objects : Objects
+        All of them.
+    keep : bool array [n]
+        Which ones.
+
+    Returns
+    -------
+    Objects
+        Those, in the same order.
+    """
+    return Objects(objects.label[keep], objects.start[keep], objects.stop[keep], objects.area[keep])

@@ -37,6 +37,7 @@ def flow_quality(
     flow: ArrayLike,
     *,
     ids: ArrayLike | None = None,
+    objects: Objects | None = None,
     method: FlowMethod = "planes",
     spacing: Sequence[float] | None = None,
     threads: int | None = None,
@@ -58,6 +59,8 @@ def flow_quality(
         Unit vectors, or what a network gives for them; finite at every object that is asked for.
     ids : integer array [n], optional
         The labels to judge, in any order; all that occur by default.
+    objects : Objects, optional
+        The objects to judge with their boxes, where those are known already.
     method : {"planes", "diffusion"}
         What flow to compare with in 3D, see `flows_from_labels`.
     spacing : sequence of float, optional
@@ -74,7 +77,8 @@ def flow_quality(
     """
     labels, spacing = flow_input(labels, method, spacing, name="flow_quality")
     flow = _as_flow(flow, labels.shape)
-    objects = boxes_and_areas(labels, threads=threads, backend=backend)
+    if objects is None:
+        objects = boxes_and_areas(labels, threads=threads, backend=backend)
     if ids is not None:
         objects = _only(objects, as_labels(ids, "ids"))
     error = loops(backend).flow_quality(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend, as_labels, loops
-from cellseg_pipe.kernels.objects import boxes_and_areas
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
 from cellseg_pipe.kernels.relabel import relabel
 
 __all__ = [
@@ -48,6 +48,7 @@ def fill_holes(
     labels: ArrayLike,
     *,
     order: ArrayLike | None = None,
+    objects: Objects | None = None,
     threads: int | None = None,
     backend: Backend = "numba",
 ) -> NDArray[np.uint32]:
@@ -65,6 +66,8 @@ def fill_holes(
     order : integer array [n], optional
         Rank of each object among those of equal area, objects ascending by label; by default
         the label itself.
+    objects : Objects, optional
+        The objects of the array, where they are known already: saves a pass over it.
     threads : int, optional
         Threads to use; all that the process may use by default. The result does not depend on it.
     backend : {"numba"}
@@ -76,7 +79,8 @@ def fill_holes(
         A new array.
     """
     labels = as_labels(labels, "labels")
-    objects = boxes_and_areas(labels, threads=threads, backend=backend)
+    if objects is None:
+        objects = boxes_and_areas(labels, threads=threads, backend=backend)
     ties = objects.label if order is None else np.asarray(order)
     if ties.shape != objects.label.shape:
         raise ValueError(

@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 from cellseg_pipe import metrics
-from cellseg_pipe.metrics import _assign
 from cellseg_pipe.metrics._assign import heaviest_matching
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -253,12 +252,6 @@ def test_heaviest_matching_of_one_large_component(edges):
     rows, columns = linear_sum_assignment(dense, maximize=True)
     chosen = heaviest_matching(left, right, weight)
     assert weight[chosen].sum() == pytest.approx(dense[rows, columns].sum(), rel=1e-12)
-
-
-def test_a_long_wait_is_announced(monkeypatch, caplog):
-    monkeypatch.setattr(_assign, "SLOW_ROWS", 100)
-    heaviest_matching(*lattice(400))
-    assert "400 objects overlap in one undecided chain" in caplog.text
 
 
 # ---- against other programs ------------------------------------------------------------------

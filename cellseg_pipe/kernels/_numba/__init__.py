@@ -1,10 +1,11 @@
 """The numba backend: one module per family of kernels, each under its public name."""
 
 from cellseg_pipe.kernels._numba._jit import compile_all
+from cellseg_pipe.kernels._numba.assign import heaviest_edges
 from cellseg_pipe.kernels._numba.flows import flows_from_labels
 from cellseg_pipe.kernels._numba.follow import follow_flows
 from cellseg_pipe.kernels._numba.jump import jump_flows
-from cellseg_pipe.kernels._numba.link import union_find
+from cellseg_pipe.kernels._numba.link import paint_labels, union_find
 from cellseg_pipe.kernels._numba.measure import object_intensities, object_moments
 from cellseg_pipe.kernels._numba.objects import boxes_and_areas
 from cellseg_pipe.kernels._numba.overlap import overlap_pairs
@@ -21,12 +22,14 @@ __all__ = [
     "flow_quality",
     "flows_from_labels",
     "follow_flows",
+    "heaviest_edges",
     "jump_flows",
     "object_intensities",
     "object_moments",
     "outline_pixels",
     "outline_polygons",
     "overlap_pairs",
+    "paint_labels",
     "relabel",
     "union_find",
 ]

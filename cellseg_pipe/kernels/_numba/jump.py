@@ -26,7 +26,7 @@ from cellseg_pipe.kernels._numba.follow import (
     walk_points,
 )
 
-JUMP_STEPS = 8  # steps of a jump; 5 left 1e-5 of the pixels with another cell, 8 left 4e-6
+JUMP_STEPS = 8  # of a jump; with 5 twice as many pixels of noisy flows part from exact mode
 # A pixel whose jump leads no farther has arrived and walks on from where it is. Were all the pixels
 # round a sink to jump onto one, their ends would fall on few pixels, with gaps that stop the growth
 # of peaks: 18 of 2,116 cells lost half their pixels.
@@ -113,10 +113,15 @@ def bounded(value):
     )
 )
 def double_jumps(nexts, hops, first, last, farther, unions):
-    """Let pixels first to last jump twice as far, with the box of both paths."""
+    """Let pixels first to last jump twice as far, with the box of both paths.
+
+    Return how many were led on: none, and doubling again would change nothing.
+    """
+    led_on = 0
     for i in range(first, last):
         j = nexts[i]
         farther[i] = nexts[j]
+        led_on += farther[i] != j
         for axis in range(hops.shape[1] // 3):
             moved = np.int64(hops[i, 3 * axis])
             low = min(np.int64(hops[i, 3 * axis + 1]), moved + hops[j, 3 * axis + 1])
@@ -124,7 +129,7 @@ def double_jumps(nexts, hops, first, last, farther, unions):
             unions[i, 3 * axis] = bounded(moved + hops[j, 3 * axis])
             unions[i, 3 * axis + 1] = bounded(low)
             unions[i, 3 * axis + 2] = bounded(high)
-    return 0
+    return led_on
 
 
 @loop(
@@ -170,24 +175,29 @@ def end_jumps(shape, starts, roots, hops, root_ends, root_boxes, reach, edges, e
 def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
     """Return (starts, ends, verdicts): particles jump to pixels, and only their roots walk on."""
     shape = foreground.shape
-    field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
-    nexts, hops = _jumps(field, starts, shape=shape, n_steps=n_steps, threads=threads)
-    # A fixed number, from the settings alone, so that a crop jumps as far as the whole.
+    nexts, hops = _jumps(flow, foreground, starts, n_steps=n_steps, threads=threads)
+    # A fixed number, from the settings alone, so that a crop jumps as far as the whole. Where all
+    # have arrived the rest is left out: it would only repeat the same arrays.
+    led_on = 1
     for _ in range(max(0, math.ceil(math.log2(max(n_steps, 1) / JUMP_STEPS)))):
-        nexts, hops = _doubled(nexts, hops, threads=threads)
+        if led_on:
+            nexts, hops, led_on = _doubled(nexts, hops, threads=threads)
     is_root = np.zeros(starts.size, np.uint8)
     is_root[nexts] = 1
     rules = {"shape": shape, "reach": reach, "edges": edges, "threads": threads}
     at = starts[np.flatnonzero(is_root)]
+    field = pack(flow, foreground, threads=threads)  # again: it is large, and quickly made
     root_ends, root_boxes, _ = walk_points(field, at, n_steps=n_steps, boxed=True, **rules)
     del field
     roots = (np.cumsum(is_root, dtype=np.int32) - 1)[nexts]
     return starts, *_ends_of_roots(starts, roots, hops, root_ends, root_boxes, **rules)
 
 
-def _jumps(field, starts, *, shape, n_steps, threads):
+def _jumps(flow, foreground, starts, *, n_steps, threads):
     """Return, of each pixel, the one it leads to and the box of the way there."""
+    shape = foreground.shape
+    field = pack(flow, foreground, threads=threads)
     rank = np.full(math.prod(shape), -1, np.int32)
     rank[starts] = np.arange(starts.size, dtype=np.int32)
     nexts = np.empty(starts.size, np.int32)
@@ -203,14 +213,14 @@ def _jumps(field, starts, *, shape, n_steps, threads):
 
 
 def _doubled(nexts, hops, *, threads):
-    """Return where two jumps in a row lead, with the box of both."""
+    """Return where two jumps in a row lead, the box of both, and how many pixels were led on."""
     farther, unions = np.empty_like(nexts), np.empty_like(hops)
-    spread(
+    led_on = spread(
         lambda a, b: double_jumps(nexts, hops, a, b, farther, unions),
         parts_of(nexts.size, threads),
         threads=threads,
     )
-    return farther, unions
+    return farther, unions, sum(led_on)
 
 
 def _ends_of_roots(starts, roots, hops, root_ends, root_boxes, *, shape, reach, edges, threads):

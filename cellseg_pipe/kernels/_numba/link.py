@@ -1,4 +1,4 @@
-"""Numba loops that join the nodes of a graph."""
+"""Numba loops that join the nodes of a graph, and the painting of what was joined."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numba import types
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
+from cellseg_pipe.kernels._numba._threads import ranges, spread
+from cellseg_pipe.kernels._numba.relabel import CHUNK, exchange
 
 
 @helper
@@ -41,3 +43,13 @@ def union_find(n, left, right):
     parent = np.arange(n, dtype=np.uint32)
     join(left, right, parent)
     return parent
+
+
+def paint_labels(labels, old, new, target, *, threads):
+    """Write new[k] into target where labels are old[k], ascending; 0 elsewhere."""
+    source, result = labels.ravel(), target.reshape(-1)
+    spread(
+        lambda start, stop: exchange(source[start:stop], old, new, result[start:stop]),
+        ranges(source.size, CHUNK),
+        threads=threads,
+    )

@@ -10,6 +10,7 @@ from cellseg_pipe.kernels._numba._threads import ranges, spread
 
 CHUNK = 1 << 20  # elements a thread reads at a time; bounds its worst case to 16 MiB
 SLOTS = 1 << 13  # pairs held open; more than the labels that a few image rows cross
+BLOCK = 1 << 11  # elements whose run ends are found at a time; their flags stay in the L1 cache
 
 
 @helper
@@ -28,24 +29,35 @@ def count_runs(left, right, keys, counts):
     """
     held = np.zeros(SLOTS, np.uint64)
     open_counts = np.zeros(SLOTS, np.int64)
+    ends = np.empty(BLOCK, np.int64)
+    is_end = np.empty(BLOCK, np.uint8)
     written = 0
-    i = 0
-    while i < left.size:
-        a, b, start = left[i], right[i], i
-        i += 1
-        while i < left.size and left[i] == a and right[i] == b:
-            i += 1
-        key = (np.uint64(a) << np.uint64(32)) | np.uint64(b)
-        slot = np.int64(
-            ((key ^ (key >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(51)
-        )
-        if open_counts[slot] and held[slot] != key:
-            keys[written] = held[slot]
-            counts[written] = open_counts[slot]
-            written += 1
-            open_counts[slot] = 0
-        held[slot] = key
-        open_counts[slot] += i - start
+    begin = 0
+    for start in range(0, left.size, BLOCK):
+        stop = min(start + BLOCK, left.size)
+        a, next_a = left[start:stop], left[start + 1 : stop + 1]
+        b, next_b = right[start:stop], right[start + 1 : stop + 1]
+        is_end[stop - start - 1] = 1  # for the last element of all, which has no next one
+        for k in range(next_a.size):
+            is_end[k] = ((a[k] ^ next_a[k]) | (b[k] ^ next_b[k])) != 0
+        n_ends = 0
+        for k in range(stop - start):  # without a branch, which would be guessed wrong at each end
+            ends[n_ends] = start + k
+            n_ends += is_end[k]
+        for k in range(n_ends):
+            last = ends[k]
+            key = (np.uint64(left[last]) << np.uint64(32)) | np.uint64(right[last])
+            slot = np.int64(
+                ((key ^ (key >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(51)
+            )
+            if open_counts[slot] and held[slot] != key:
+                keys[written] = held[slot]
+                counts[written] = open_counts[slot]
+                written += 1
+                open_counts[slot] = 0
+            held[slot] = key
+            open_counts[slot] += last + 1 - begin
+            begin = last + 1
     for slot in range(SLOTS):
         if open_counts[slot]:
             keys[written] = held[slot]
