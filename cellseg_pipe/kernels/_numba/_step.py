@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from cellseg_pipe.kernels._numba._vectors import I32, I64, Vectors, data_of
 
 FRACTION_BITS = 12
 ONE = 1 << FRACTION_BITS
-AXIS_MAX = 1 << (31 - FRACTION_BITS)  # px along an axis that a position can hold
-
-I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 def lanes_of(ndim: int) -> int:
@@ -39,77 +37,39 @@ def advance(typingctx, field, state, at, upper, strides):  # type: ignore[no-unt
     signature = types.void(field, state, types.int64, upper, strides)
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointers = {
-            name: cgutils.create_struct_proxy(signature.args[i])(
-                context, builder, value=arguments[i]
-            ).data
-            for name, i in (("field", 0), ("state", 1), ("upper", 3))
-        }
-        code = _Vectors(builder, lanes)
-        rows = code.pointer(builder.gep(pointers["state"], [arguments[2]]), I32)
-        position = code.load(rows)
-        whole = builder.ashr(position, code.splat(FRACTION_BITS, I32))
-        low_bits = builder.and_(position, code.splat(ONE - 1, I32))
-        fraction = code.times(builder.sitofp(low_bits, code.floats), 1 / ONE)
+        field, state, upper = (
+            data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 3)
+        )
+        whole_px = Vectors(builder, I32, lanes, align_bytes=4)
+        parts = Vectors(builder, ir.FloatType(), lanes, align_bytes=4)
+        first, size = arguments[2], ir.Constant(I64, lanes)
+        position = whole_px.load(state, first)
+        pixel = builder.ashr(position, whole_px.constant(FRACTION_BITS))
+        low_bits = builder.and_(position, whole_px.constant(ONE - 1))
+        fraction = builder.fmul(builder.sitofp(low_bits, parts.kind), parts.constant(1 / ONE))
         steps = [builder.extract_value(arguments[4], axis) for axis in range(ndim)]
         origin = ir.Constant(I64, 0)
         for axis, stride in enumerate(steps):
-            pixel = builder.sext(builder.extract_element(whole, ir.Constant(I32, axis)), I64)
-            origin = builder.add(origin, builder.mul(pixel, stride))
+            at_axis = builder.sext(builder.extract_element(pixel, ir.Constant(I32, axis)), I64)
+            origin = builder.add(origin, builder.mul(at_axis, stride))
 
         def between(axis, offset):  # type: ignore[no-untyped-def]
             """Interpolate along this axis and all later ones."""
             if axis == ndim:
-                return code.load(code.pointer(builder.gep(pointers["field"], [offset]), F32))
+                return parts.load(field, offset)
             near = between(axis + 1, offset)
             far = between(axis + 1, builder.add(offset, steps[axis]))
-            weight = code.spread(fraction, axis)
+            weight = parts.pick(fraction, fraction, [axis] * lanes)
             return builder.fadd(near, builder.fmul(weight, builder.fsub(far, near)))
 
-        move = builder.fptosi(code.times(between(0, origin), ONE), code.integers)
-        position = builder.add(position, move)
-        for row, keep in ((1, code.minimum), (2, code.maximum)):
-            seen = builder.gep(rows, [ir.Constant(I32, row)])
-            code.store(keep(code.load(seen), position), seen)
-        top = code.load(code.pointer(pointers["upper"], I32))
-        code.store(code.minimum(code.maximum(position, code.splat(0, I32)), top), rows)
+        scaled = builder.fmul(between(0, origin), parts.constant(ONE))
+        position = builder.add(position, builder.fptosi(scaled, whole_px.kind))
+        for keep in (whole_px.minimum, whole_px.maximum):
+            first = builder.add(first, size)
+            whole_px.store(keep(whole_px.load(state, first), position), state, first)
+        top = whole_px.load(upper, ir.Constant(I64, 0))
+        inside = whole_px.minimum(whole_px.maximum(position, whole_px.zero), top)
+        whole_px.store(inside, state, arguments[2])
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-class _Vectors:
-    """Shorthands for instructions on vectors of one length."""
-
-    def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
-        self.builder = builder
-        self.lanes = lanes
-        self.integers = ir.VectorType(I32, lanes)
-        self.floats = ir.VectorType(F32, lanes)
-
-    def pointer(self, address: ir.Value, element: ir.Type) -> ir.Value:
-        return self.builder.bitcast(address, ir.VectorType(element, self.lanes).as_pointer())
-
-    def load(self, pointer: ir.Value) -> ir.Value:
-        value = self.builder.load(pointer)
-        value.align = 4
-        return value
-
-    def store(self, value: ir.Value, pointer: ir.Value) -> None:
-        self.builder.store(value, pointer).align = 4
-
-    def splat(self, number: float, element: ir.Type) -> ir.Value:
-        return ir.Constant(ir.VectorType(element, self.lanes), [number] * self.lanes)
-
-    def times(self, value: ir.Value, factor: float) -> ir.Value:
-        return self.builder.fmul(value, self.splat(float(factor), F32))
-
-    def spread(self, value: ir.Value, lane: int) -> ir.Value:
-        chosen = ir.Constant(self.integers, [lane] * self.lanes)
-        return self.builder.shuffle_vector(value, ir.Constant(self.floats, ir.Undefined), chosen)
-
-    def minimum(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.builder.select(self.builder.icmp_signed("<", left, right), left, right)
-
-    def maximum(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.builder.select(self.builder.icmp_signed(">", left, right), left, right)
