@@ -66,17 +66,29 @@ def plane_flow(labels, value, base, size, step, spacing, weight, rows, columns, 
                 share[(y + 1) * width + x] = part
                 sum_y += y
                 sum_x += x
-    nearest, centre = np.inf, 0
-    for y in range(inside[0]):
-        for x in range(inside[1]):
-            i = (y + 1) * width + x
-            if share[i] > 0:  # area * distance^2 to the mean, in whole numbers, less a constant
-                far = scale[0] ** 2 * (area * y * y - 2 * sum_y * y)
-                far += scale[1] ** 2 * (area * x * x - 2 * sum_x * x)
-                if far < nearest:
-                    nearest, centre = far, i
+    centre = nearest_in_plane(share, width, inside, (sum_y, sum_x), area, scale)
     heat = heat_plane(share, width, centre, steps, middle, work[1:])
     add_plane_gradient(heat, share, width, inside, scale, weight, rows, columns, target, to)
+
+
+@helper
+def nearest_in_plane(share, width, size, sums, area, scale):
+    """Return the object's pixel nearest to its mean, of equal ones the first in C order."""
+    # ceil(mean - 1/2) along each axis, in whole numbers: the lower one of two equally near
+    y, x = (2 * sums[0] + area - 1) // (2 * area), (2 * sums[1] + area - 1) // (2 * area)
+    centre = (y + 1) * width + x
+    if share[centre] > 0:  # as in nearly all objects
+        return centre
+    nearest = np.inf
+    for y in range(size[0]):
+        for x in range(size[1]):
+            i = (y + 1) * width + x
+            if share[i] > 0:  # area * distance^2 to the mean, in whole numbers, less a constant
+                far = scale[0] ** 2 * (area * y * y - 2 * sums[0] * y)
+                far += scale[1] ** 2 * (area * x * x - 2 * sums[1] * x)
+                if far < nearest:
+                    nearest, centre = far, i
+    return centre
 
 
 @helper
@@ -194,15 +206,15 @@ def aligned(size, dtype):
 @helper
 def copy_field(labels, shape, value, start, stop, field, flow):
     """Copy an object's voxels from the field over its box to the flow of the whole array."""
-    j = 0
-    for z in range(start[0], stop[0]):
-        for y in range(start[1], stop[1]):
-            base = (z * shape[1] + y) * shape[2]
-            for x in range(start[2], stop[2]):
-                if labels[base + x] == value:
-                    for c in range(flow.shape[0]):
-                        flow[c, base + x] = field[c, j]
-                j += 1
+    for c in range(flow.shape[0]):
+        ours, target, j = field[c], flow[c], 0
+        for z in range(start[0], stop[0]):
+            for y in range(start[1], stop[1]):
+                base = (z * shape[1] + y) * shape[2]
+                for x in range(base + start[2], base + stop[2]):
+                    if labels[x] == value:
+                        target[x] = ours[j]
+                    j += 1
 
 
 @loop((*OBJECTS, out(types.float32, 2)))

@@ -14,6 +14,7 @@ SOURCE = 2.0**900
 # rounding errors away. What float32 leaves below LEAST anywhere (thin, curled or tiny objects, or
 # pieces that heat never reaches) is done again, all in float64.
 SOURCE_32, LEAST_32, LAST_STEPS = 2.0**96, 2.0**-96, 16
+SMALL, LARGE = 2.0**-800, 2.0**800  # squares in between keep all their digits
 
 
 @helper
@@ -37,31 +38,36 @@ def spread_plane(heat, other, share, width, centre, begin, end, middle, strength
 @helper
 def add_plane_gradient(heat, share, width, size, scale, weight, rows, columns, target, step):
     """Add the unit vectors along the gradient of heat, times weight, at the object's pixels."""
+    per_row, per_column = 1 / scale[0], 1 / scale[1]
     for y in range(size[0]):
         for x in range(size[1]):
             i = (y + 1) * width + x
             if share[i] > 0:
                 left = heat[i - 1] if x > 0 else 0.0
                 right = heat[i + 1] if x + 1 < size[1] else 0.0
-                dy = (heat[i + width] - heat[i - width]) / scale[0]
-                dx = (right - left) / scale[1]
-                top = max(abs(dy), abs(dx))
-                if top > 0:
+                dy = (heat[i + width] - heat[i - width]) * per_row
+                dx = (right - left) * per_column
+                square = dy * dy + dx * dx
+                if not SMALL < square < LARGE:  # or nearly lost
+                    top = max(abs(dy), abs(dx))
+                    if top == 0:
+                        continue
                     dy, dx = dy / top, dx / top
-                    length = np.sqrt(dy * dy + dx * dx)
-                    j = target + y * step[0] + x * step[1]
-                    rows[j] += np.float32(weight * dy / length)
-                    columns[j] += np.float32(weight * dx / length)
+                    square = dy * dy + dx * dx
+                part = weight / np.sqrt(square)
+                j = target + y * step[0] + x * step[1]
+                rows[j] += np.float32(dy * part)
+                columns[j] += np.float32(dx * part)
 
 
 @helper
 def fades(heat, share):
     """Tell whether there is too little heat for float32 anywhere in the object."""
     least = heat.dtype.type(LEAST_32)
+    faint = 0
     for i in range(heat.size):
-        if share[i] > 0 and heat[i] < least:
-            return True
-    return False
+        faint += (share[i] > 0) & (heat[i] < least)
+    return faint > 0
 
 
 @helper
