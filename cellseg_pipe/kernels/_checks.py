@@ -85,14 +85,14 @@ def same_shape(left: Any, right: Any, names: str) -> None:
 def as_flow(
     flow: ArrayLike, foreground: ArrayLike, name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return a flow and its foreground as contiguous arrays, refusing what cannot be followed.
+    """Return a flow and its foreground as contiguous arrays, refusing what does not fit.
 
     Parameters
     ----------
     flow : float array [ndim, *spatial]
         One component per spatial axis, of which there are 2 or 3.
     foreground : bool array [*spatial]
-        Where the flow must be finite.
+        Where the flow is read.
     name : str
         What needs them, for the error message.
 
@@ -114,13 +114,4 @@ def as_flow(
             f"{name} needs a flow [ndim, *spatial] over 2 or 3 axes, got shapes {vectors.shape}"
             f" and {mask.shape} for flow and foreground."
         )
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    mask = np.ascontiguousarray(mask)
-    for axis, component in enumerate(vectors):
-        # Outside the foreground a flow may be anything: it is never read.
-        if not np.isfinite(component.sum(where=mask, dtype=np.float64)):
-            raise ValueError(
-                f"{name} needs a finite flow in the foreground, got NaN or infinity in component"
-                f" {axis}. The network's output is damaged, or was divided by 0."
-            )
-    return vectors, mask
+    return np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(mask)

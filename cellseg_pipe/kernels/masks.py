@@ -149,7 +149,8 @@ def find_masks(
     n_dropped = int(np.count_nonzero(ends.verdict))
     cells = cells_from_ends(ends, **run)
     del ends
-    objects = boxes_and_areas(cells.labels, **run)
+    every = np.arange(1, cells.count.size + 1, dtype=np.uint32)
+    objects = boxes_and_areas(cells.labels, ids=every, **run)
     fits = objects.area >= max(min_size_px, 1)
     if max_size_px is not None:
         fits &= objects.area <= max_size_px

@@ -33,7 +33,11 @@ class Objects:
 
 
 def boxes_and_areas(
-    labels: ArrayLike, *, threads: int | None = None, backend: Backend = "numba"
+    labels: ArrayLike,
+    *,
+    ids: NDArray[np.uint32] | None = None,
+    threads: int | None = None,
+    backend: Backend = "numba",
 ) -> Objects:
     """List the objects of a label array.
 
@@ -41,6 +45,8 @@ def boxes_and_areas(
     ----------
     labels : integer array [*spatial]
         Labels of any values with gaps, 0 for background; 1 to 4 axes.
+    ids : uint32 array [n], optional
+        Ascending, all that occur and perhaps more, whose area is 0; looked up by default.
     threads : int, optional
         Threads to use; all that the process may use by default. The result does not depend on it.
     backend : {"numba"}
@@ -49,15 +55,15 @@ def boxes_and_areas(
     Returns
     -------
     Objects
-        One row per label that occurs.
+        One row per label that occurs, or per given id.
     """
     labels = as_labels(labels, "labels")
     if labels.ndim > 4:
         raise ValueError(f"boxes_and_areas needs 1 to 4 axes, got shape {labels.shape}.")
     backend_loops = loops(backend)
-    keys, _ = backend_loops.overlap_pairs(labels, labels, threads=threads)
-    ids = keys.astype(np.uint32)
-    ids = ids[ids > 0]
+    if ids is None:
+        keys, _ = backend_loops.overlap_pairs(labels, labels, threads=threads)
+        ids = keys[keys > 0].astype(np.uint32)
     return Objects(ids, *backend_loops.boxes_and_areas(labels, ids, threads=threads))
 
 

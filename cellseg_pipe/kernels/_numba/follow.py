@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 
 import numpy as np
 from numba import types
@@ -36,10 +38,14 @@ def shape_of(ndim):
     )
 )
 def pack_rows(flow, foreground, shape, first, last, field):
-    """Write rows first to last of the flow as a padded field of vectors, 0 where no foreground."""
+    """Write rows first to last of the flow as a padded field of vectors, 0 where no foreground.
+
+    Return the components that are not finite everywhere, a bit for each.
+    """
     ndim = len(shape)
     lanes = lanes_of_shape(shape)
     width = shape[ndim - 1]
+    broken = 0
     for row in range(first, last):
         rest = row
         padded = np.int64(0)
@@ -54,8 +60,10 @@ def pack_rows(flow, foreground, shape, first, last, field):
         for x in range(width):
             if foreground[source + x]:
                 for axis in range(ndim):
-                    field[target + x * lanes + axis] = flow[axis, source + x]
-    return 0
+                    value = flow[axis, source + x]
+                    broken |= (not np.isfinite(value)) << axis
+                    field[target + x * lanes + axis] = value
+    return broken
 
 
 @helper
@@ -192,18 +200,24 @@ def follow_points(field, shape, strides, starts, n_steps, reach, edges, ends, bo
 
 
 def pack(flow, foreground, *, threads):
-    """Return the flow as a padded field of vectors, 0 outside the foreground."""
+    """Return the flow as a padded field of vectors, 0 outside the foreground; refuse NaN in it."""
     shape = foreground.shape
     lanes = lanes_of(len(shape))
     field = np.zeros(lanes * math.prod(n + 1 for n in shape), np.float32)
     flat = flow.reshape(len(shape), -1)
     mask = foreground.reshape(-1).view(np.uint8)
     rows = mask.size // max(shape[-1], 1)
-    spread(
+    broken = spread(
         lambda first, last: pack_rows(flat, mask, shape, first, last, field),
         ranges(rows, max(1, PIXELS // max(shape[-1], 1))),
         threads=threads,
     )
+    if bad := functools.reduce(operator.or_, broken, 0):
+        raise ValueError(
+            "follow_flows needs a finite flow in the foreground, got NaN or infinity in component"
+            f" {(bad & -bad).bit_length() - 1}. The network's output is damaged, or was divided by"
+            " 0."
+        )
     return field
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
 from cellseg_pipe.kernels._numba._step import FRACTION_BITS, ONE, advance
@@ -34,6 +35,24 @@ ARRIVED = 2  # px
 FAR = (1 << 15) - 1  # px; a path as long is dropped whatever the reach
 
 
+@intrinsic
+def bits_set(typingctx, word):  # type: ignore[no-untyped-def]
+    """Count the bits of a word."""
+    return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(
+        arguments[0]
+    )
+
+
+@helper
+def rank_of(words, before, flat):
+    """Return how many foreground pixels come before this one, -1 if it is background."""
+    word = words[flat >> 6]
+    bit = np.uint64(1) << np.uint64(flat & 63)
+    if word & bit == 0:
+        return np.int64(-1)
+    return before[flat >> 6] + np.int64(bits_set(word & (bit - np.uint64(1))))
+
+
 @loop(
     *(
         (
@@ -42,7 +61,8 @@ FAR = (1 << 15) - 1  # px; a path as long is dropped whatever the reach
             shape_of(ndim),
             const(types.int64),
             types.int64,
-            const(types.int32),
+            const(types.uint64),
+            const(types.int64),
             types.int64,
             out(types.int32),
             out(types.int16, 2),
@@ -50,11 +70,12 @@ FAR = (1 << 15) - 1  # px; a path as long is dropped whatever the reach
         for ndim in (2, 3)
     )
 )
-def jump_points(field, shape, strides, starts, n_steps, rank, first, nexts, hops):
+def jump_points(field, shape, strides, starts, n_steps, words, before, first, nexts, hops):
     """Walk n_steps from each pixel and name the foreground pixel nearest to where that leads.
 
-    A pixel that has arrived, or is led out of the foreground, names itself. `hops` gets,
-    per axis and relative to the pixel, the pixel reached and the lowest and highest of the path.
+    A pixel that has arrived, or is led out of the foreground, names itself. `hops`, if there are
+    any, get per axis and relative to the pixel the one reached and the lowest and highest of the
+    path. The foreground is a bit per pixel, with the number of those before each word.
     """
     ndim = len(shape)
     lanes = lanes_of_shape(shape)
@@ -63,36 +84,33 @@ def jump_points(field, shape, strides, starts, n_steps, rank, first, nexts, hops
     upper = np.zeros(lanes, np.int32)
     for axis in range(ndim):
         upper[axis] = (shape[axis] - 1) << FRACTION_BITS
+    homes = np.zeros((POOL, ndim), np.int64)
     for begin in range(0, starts.size, POOL):
         n_in_pool = min(POOL, starts.size - begin)
         for j in range(n_in_pool):
             place_particle(state, j * size, lanes, shape, starts[begin + j])
+            for axis in range(ndim):
+                homes[j, axis] = state[j * size + axis] >> FRACTION_BITS
         for _ in range(n_steps):
             for j in range(n_in_pool):
                 advance(field, state, j * size, upper, strides)
         for j in range(n_in_pool):
-            at = j * size
-            flat = np.int64(0)
+            at, k = j * size, begin + j
+            flat, farthest = np.int64(0), np.int64(0)
             for axis in range(ndim):
-                flat = flat * shape[axis] + ((state[at + axis] + ONE // 2) >> FRACTION_BITS)
-            k = begin + j
-            found = rank[flat]
-            rest = starts[k]
-            farthest = np.int64(0)
-            for back in range(ndim):
-                axis = ndim - 1 - back
-                home = rest % shape[axis]
-                rest //= shape[axis]
-                there = (state[at + axis] + ONE // 2) >> FRACTION_BITS
-                farthest = max(farthest, abs(there - home))
-                hops[k, 3 * axis] = bounded(there - home)
-                hops[k, 3 * axis + 1] = bounded(path_low(state, at, lanes, axis) - home)
-                hops[k, 3 * axis + 2] = bounded(path_high(state, at, lanes, axis) - home)
-            nexts[k] = found
-            if found < 0 or farthest <= ARRIVED:
-                nexts[k] = first + k
+                there = np.int64((state[at + axis] + ONE // 2) >> FRACTION_BITS)
+                flat = flat * shape[axis] + there
+                farthest = max(farthest, abs(there - homes[j, axis]))
+            found = rank_of(words, before, flat)
+            stays = found < 0 or farthest <= ARRIVED
+            nexts[k] = first + k if stays else found
+            if hops.size:
                 for axis in range(ndim):
-                    hops[k, 3 * axis] = 0
+                    home = homes[j, axis]
+                    there = (state[at + axis] + ONE // 2) >> FRACTION_BITS
+                    hops[k, 3 * axis] = 0 if stays else bounded(there - home)
+                    hops[k, 3 * axis + 1] = bounded(path_low(state, at, lanes, axis) - home)
+                    hops[k, 3 * axis + 2] = bounded(path_high(state, at, lanes, axis) - home)
     return 0
 
 
@@ -132,11 +150,20 @@ def double_jumps(nexts, hops, first, last, farther, unions):
     return led_on
 
 
+@loop((const(types.int32), out(types.uint8)))
+def mark_roots(nexts, is_root):
+    """Mark the pixels that others were led to."""
+    for i in range(nexts.size):
+        is_root[nexts[i]] = 1
+    return 0
+
+
 @loop(
     *(
         (
             shape_of(ndim),
             const(types.int64),
+            const(types.int32),
             const(types.int32),
             const(types.int16, 2),
             const(types.int32, 2),
@@ -149,18 +176,21 @@ def double_jumps(nexts, hops, first, last, farther, unions):
         for ndim in (2, 3)
     )
 )
-def end_jumps(shape, starts, roots, hops, root_ends, root_boxes, reach, edges, ends, verdicts):
-    """Give each pixel the end of its root, and judge the box of both paths."""
+def end_jumps(
+    shape, starts, nexts, numbers, hops, root_ends, root_boxes, reach, edges, ends, verdicts
+):
+    """Give each pixel the end of its root, and judge the box of both paths where it is known."""
     ndim = len(shape)
     for i in range(starts.size):
-        root = roots[i]
+        root = numbers[nexts[i]] - 1
+        for axis in range(ndim):
+            ends[i, axis] = root_ends[root, axis]
         verdicts[i] = COUNTED
         rest = starts[i]
-        for back in range(ndim):
+        for back in range(ndim if hops.size else 0):
             axis = ndim - 1 - back
             home = rest % shape[axis]
             rest //= shape[axis]
-            ends[i, axis] = root_ends[root, axis]
             low = min(home + hops[i, 3 * axis + 1], np.int64(root_boxes[root, 2 * axis]))
             high = max(home + hops[i, 3 * axis + 2], np.int64(root_boxes[root, 2 * axis + 1]))
             if verdicts[i] != OVER_EDGE:
@@ -175,8 +205,11 @@ def end_jumps(shape, starts, roots, hops, root_ends, root_boxes, reach, edges, e
 def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
     """Return (starts, ends, verdicts): particles jump to pixels, and only their roots walk on."""
     shape = foreground.shape
+    field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
-    nexts, hops = _jumps(flow, foreground, starts, n_steps=n_steps, threads=threads)
+    # Paths matter only where one can stray too far or leave: else there is nothing to keep of them.
+    boxed = bool(edges.any()) or bool((reach < FAR - 1).any())
+    nexts, hops = _jumps(field, foreground, starts, n_steps=n_steps, boxed=boxed, threads=threads)
     # A fixed number, from the settings alone, so that a crop jumps as far as the whole. Where all
     # have arrived the rest is left out: it would only repeat the same arrays.
     led_on = 1
@@ -184,29 +217,33 @@ def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
         if led_on:
             nexts, hops, led_on = _doubled(nexts, hops, threads=threads)
     is_root = np.zeros(starts.size, np.uint8)
-    is_root[nexts] = 1
+    mark_roots(nexts, is_root)
     rules = {"shape": shape, "reach": reach, "edges": edges, "threads": threads}
     at = starts[np.flatnonzero(is_root)]
-    field = pack(flow, foreground, threads=threads)  # again: it is large, and quickly made
-    root_ends, root_boxes, _ = walk_points(field, at, n_steps=n_steps, boxed=True, **rules)
+    root_ends, root_boxes, _ = walk_points(field, at, n_steps=n_steps, boxed=boxed, **rules)
     del field
-    roots = (np.cumsum(is_root, dtype=np.int32) - 1)[nexts]
-    return starts, *_ends_of_roots(starts, roots, hops, root_ends, root_boxes, **rules)
+    numbers = np.cumsum(is_root, dtype=np.int32)
+    del is_root
+    return starts, *_ends_of_roots(starts, nexts, numbers, hops, root_ends, root_boxes, **rules)
 
 
-def _jumps(flow, foreground, starts, *, n_steps, threads):
-    """Return, of each pixel, the one it leads to and the box of the way there."""
+def _jumps(field, foreground, starts, *, n_steps, boxed, threads):
+    """Return, of each pixel, the one it leads to and, if boxed, the box of the way there."""
     shape = foreground.shape
-    field = pack(flow, foreground, threads=threads)
-    rank = np.full(math.prod(shape), -1, np.int32)
-    rank[starts] = np.arange(starts.size, dtype=np.int32)
+    words = np.zeros(-(-foreground.size // 64), np.uint64)
+    bits = np.packbits(foreground.reshape(-1), bitorder="little")
+    words.view(np.uint8)[: bits.size] = bits
+    before = np.cumsum(np.bitwise_count(words), dtype=np.int64) - np.bitwise_count(words)
     nexts = np.empty(starts.size, np.int32)
-    hops = np.empty((starts.size, 3 * len(shape)), np.int16)
+    hops = np.empty((starts.size, 3 * len(shape) if boxed else 0), np.int16)
     strides = field_strides(shape)
     n = min(JUMP_STEPS, n_steps)
 
     def part(a, b):
-        jump_points(field, shape, strides, starts[a:b], n, rank, a, nexts[a:b], hops[a:b])
+        these = slice(a, b)
+        jump_points(
+            field, shape, strides, starts[these], n, words, before, a, nexts[these], hops[these]
+        )
 
     spread(part, parts_of(starts.size, threads), threads=threads)
     return nexts, hops
@@ -223,7 +260,9 @@ def _doubled(nexts, hops, *, threads):
     return farther, unions, sum(led_on)
 
 
-def _ends_of_roots(starts, roots, hops, root_ends, root_boxes, *, shape, reach, edges, threads):
+def _ends_of_roots(
+    starts, nexts, numbers, hops, root_ends, root_boxes, *, shape, reach, edges, threads
+):
     """Return (ends, verdicts) of the pixels, from those of their roots."""
     ends = np.empty((starts.size, len(shape)), np.int32)
     verdicts = np.empty(starts.size, np.uint8)
@@ -233,7 +272,8 @@ def _ends_of_roots(starts, roots, hops, root_ends, root_boxes, *, shape, reach, 
         end_jumps(
             shape,
             starts[these],
-            roots[these],
+            nexts[these],
+            numbers,
             hops[these],
             root_ends,
             root_boxes,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numba import types
 
-from cellseg_pipe.kernels._numba._jit import const, loop, out
+from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
 from cellseg_pipe.kernels._numba._step import FRACTION_BITS
 from cellseg_pipe.kernels._numba._threads import ranges, spread
 
@@ -17,6 +17,15 @@ GROWTH_COUNT = 2  # ends that a pixel must have more of to be grown over
 PIXELS = 1 << 20
 
 
+@helper
+def end_pixel(ends, i, shape):
+    """Return the flat index of the pixel that a particle rests on."""
+    flat = np.int64(0)
+    for axis in range(len(shape)):
+        flat = flat * shape[axis] + (ends[i, axis] >> FRACTION_BITS)
+    return flat
+
+
 @loop(
     *(
         (
@@ -24,20 +33,15 @@ PIXELS = 1 << 20
             const(types.uint8),
             types.UniTuple(types.int64, ndim),
             out(types.int32),
-            out(types.int64),
         )
         for ndim in (2, 3)
     )
 )
-def count_ends(ends, verdicts, shape, counts, pixels):
-    """Count the ends on each pixel, and name each particle's; -1 if its path does not count."""
+def count_ends(ends, verdicts, shape, counts):
+    """Count on each pixel the ends of paths that count."""
     for i in range(verdicts.size):
-        flat = np.int64(0)
-        for axis in range(len(shape)):
-            flat = flat * shape[axis] + (ends[i, axis] >> FRACTION_BITS)
-        pixels[i] = flat if verdicts[i] == 0 else -1
         if verdicts[i] == 0:
-            counts[flat] += 1
+            counts[end_pixel(ends, i, shape)] += 1
     return 0
 
 
@@ -152,12 +156,24 @@ def grow_peaks(counts, shape, ring, peaks, ids, owner):
     return 0
 
 
-@loop((const(types.int64), const(types.int64), const(types.uint32), out(types.uint32)))
-def label_starts(starts, pixels, owner, labels):
+@loop(
+    *(
+        (
+            const(types.int64),
+            const(types.int32, 2),
+            const(types.uint8),
+            types.UniTuple(types.int64, ndim),
+            const(types.uint32),
+            out(types.uint32),
+        )
+        for ndim in (2, 3)
+    )
+)
+def label_starts(starts, ends, verdicts, shape, owner, labels):
     """Give each start the id that owns its end."""
     for i in range(starts.size):
-        if pixels[i] >= 0:
-            labels[starts[i]] = owner[pixels[i]]
+        if verdicts[i] == 0:
+            labels[starts[i]] = owner[end_pixel(ends, i, shape)]
     return 0
 
 
@@ -169,9 +185,23 @@ def neighbours(ndim, reach):
 
 def cells_from_ends(starts, ends, verdicts, *, shape, min_count, threads):
     """Return (labels, peaks, counts): cells in C order of their peaks, ids from 1."""
+    owner, peaks, heights = _owned_pixels(
+        ends, verdicts, shape=shape, min_count=min_count, threads=threads
+    )
+    labels = np.zeros(owner.size, np.uint32)
+
+    def part(first, last):
+        these = slice(first, last)
+        label_starts(starts[these], ends[these], verdicts[these], shape, owner, labels)
+
+    spread(part, ranges(starts.size, PIXELS), threads=threads)
+    return labels.reshape(shape), peaks, heights.astype(np.int64)
+
+
+def _owned_pixels(ends, verdicts, *, shape, min_count, threads):
+    """Return (owner, peaks, counts): the id of the cell that each pixel's ends belong to."""
     counts = np.zeros(int(np.prod(shape, dtype=np.int64)), np.int32)
-    pixels = np.empty(starts.size, np.int64)
-    count_ends(ends, verdicts, shape, counts, pixels)
+    count_ends(ends, verdicts, shape, counts)
     window = neighbours(len(shape), PEAK_REACH)
 
     def part(first, last):
@@ -187,6 +217,4 @@ def cells_from_ends(starts, ends, verdicts, *, shape, min_count, threads):
     owner = np.zeros(counts.size, np.uint32)
     ids = (order + 1).astype(np.uint32)
     grow_peaks(counts, shape, neighbours(len(shape), 1), peaks[order], ids, owner)
-    labels = np.zeros(counts.size, np.uint32)
-    label_starts(starts, pixels, owner, labels)
-    return labels.reshape(shape), peaks, heights.astype(np.int64)
+    return owner, peaks, heights
