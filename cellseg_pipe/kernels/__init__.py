@@ -20,6 +20,7 @@ from cellseg_pipe.kernels.overlap import Pairs, overlap_pairs, sum_pairs
 from cellseg_pipe.kernels.peaks import HALO_BEYOND_REACH, Cells, cells_from_ends
 from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
+from cellseg_pipe.kernels.resample import filter_axis, resample, resample_nearest, source_box
 from cellseg_pipe.kernels.shape import (
     Polygons,
     border_objects,
@@ -50,6 +51,7 @@ __all__ = [
     "compile_all",
     "diameter_px",
     "fill_holes",
+    "filter_axis",
     "find_masks",
     "flow_quality",
     "flows_from_labels",
@@ -67,6 +69,9 @@ __all__ = [
     "relabel",
     "remove_small",
     "renumber",
+    "resample",
+    "resample_nearest",
+    "source_box",
     "stitch_planes",
     "sum_pairs",
     "union_find",

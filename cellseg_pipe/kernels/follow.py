@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend, as_flow, loops
 
-__all__ = ["Ends", "Mode", "follow_flows"]
+__all__ = ["Ends", "Mode", "Sampling", "follow_flows"]
 
 Mode = Literal["exact", "fast"]
+Sampling = Literal["linear", "nearest"]
 ONE = 4096  # positions are integers in this part of a pixel
 AXIS_MAX = (1 << 19) - 2  # px along an axis that such an integer can hold
 NO_REACH = (1 << 15) - 2  # px; distances are kept in 16 bits
@@ -63,6 +64,7 @@ def follow_flows(
     *,
     n_steps: int = 200,
     mode: Mode = "exact",
+    sampling: Sampling = "linear",
     reach_px: int | Sequence[int] | None = None,
     open_edges: Sequence[tuple[bool, bool]] | None = None,
     threads: int | None = None,
@@ -85,6 +87,8 @@ def follow_flows(
         Exact walks every particle, and stops early only where that cannot change the end. Fast
         walks a few steps, goes on from the nearest foreground pixel, and walks the remaining
         particles until rest: the same cell for about 99.99 % of the pixels.
+    sampling : {"linear", "nearest"}
+        Whether the flow at a particle is interpolated, or that of the pixel that holds it.
     reach_px : int or sequence of int, optional
         A particle counts only if its whole path lies this close to its end along each axis. Then
         a crop with enough margin gives the same cells as the whole.
@@ -103,10 +107,10 @@ def follow_flows(
     """
     flow, mask = as_flow(flow, foreground, "follow_flows")
     shape = mask.shape
-    if n_steps < 0 or mode not in ("exact", "fast"):
+    if n_steps < 0 or mode not in get_args(Mode) or sampling not in get_args(Sampling):
         raise ValueError(
-            "follow_flows needs n_steps of 0 or more and mode exact or fast,"
-            f" got {n_steps} and {mode!r}."
+            "follow_flows needs n_steps of 0 or more, mode exact or fast and sampling linear or"
+            f" nearest, got {n_steps}, {mode!r} and {sampling!r}."
         )
     if max(shape) > AXIS_MAX or np.count_nonzero(mask) >= 2**31:
         raise ValueError(
@@ -125,6 +129,7 @@ def follow_flows(
         flow,
         mask,
         n_steps=int(n_steps),
+        linear=sampling == "linear",
         reach=np.ascontiguousarray(np.broadcast_to(np.minimum(reach, NO_REACH), (mask.ndim,))),
         edges=edges.astype(np.uint8).ravel(),
         threads=threads,

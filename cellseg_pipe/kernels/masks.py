@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend
-from cellseg_pipe.kernels.follow import Mode, follow_flows
+from cellseg_pipe.kernels.follow import Mode, Sampling, follow_flows
 from cellseg_pipe.kernels.measure import mean_per_object
 from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, select
 from cellseg_pipe.kernels.peaks import cells_from_ends
@@ -87,6 +87,7 @@ def find_masks(
     max_size_px: int | None = None,
     niter: int = 200,
     mode: Mode = "exact",
+    sampling: Sampling = "linear",
     reach_px: int | Sequence[int] | None = None,
     open_edges: Sequence[tuple[bool, bool]] | None = None,
     spacing: Sequence[float] | None = None,
@@ -116,10 +117,13 @@ def find_masks(
         Steps that particles follow the flow.
     mode : {"exact", "fast"}
         How particles follow, see `follow_flows`.
+    sampling : {"linear", "nearest"}
+        Where particles read the flow, see `follow_flows`.
     reach_px, open_edges : optional
         Which paths count, see `follow_flows`.
     spacing : sequence of float, optional
-        Edges of a voxel in any one unit, for the flow error.
+        Edges of a voxel in any one unit, equal by default. A particle then walks its flow's length
+        in units of the shortest edge, so fewer voxels along the others.
     class_logits : float array [n_classes, *spatial], optional
         Further outputs of a network that tells classes apart.
     fill : bool
@@ -138,10 +142,11 @@ def find_masks(
     _check_settings(logit, flow_threshold, min_size_px)
     run: dict[str, Any] = {"threads": threads, "backend": backend}
     ends = follow_flows(
-        flow,
+        _steps(flow, spacing),
         logit > np.float32(cellprob_threshold),
         n_steps=niter,
         mode=mode,
+        sampling=sampling,
         reach_px=reach_px,
         open_edges=open_edges,
         **run,
@@ -172,6 +177,20 @@ def find_masks(
         class_index=_classes(labels, class_logits, objects=objects, run=run),
         n_dropped=n_dropped,
     )
+
+
+def _steps(flow: ArrayLike, spacing: Sequence[float] | None) -> ArrayLike:
+    """Return the flow in voxels along each axis."""
+    if spacing is None or len(set(spacing)) == 1:
+        return flow
+    vectors = np.asarray(flow)
+    if vectors.shape[0] != len(spacing) or min(spacing) <= 0:
+        raise ValueError(
+            f"find_masks needs a spacing above 0 for each of {vectors.shape[0]} axes, got"
+            f" {tuple(spacing)}."
+        )
+    voxels = np.asarray([min(spacing) / edge for edge in spacing], np.float32)
+    return vectors * voxels.reshape(-1, *(1,) * (vectors.ndim - 1))
 
 
 def _check_settings(logit: NDArray[Any], flow_threshold: float | None, min_size_px: int) -> None:

@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 ONE = 4096
 
 
-def plain_steps(flow, foreground, n_steps):
+def plain_steps(flow, foreground, n_steps, *, linear=True):
     """Every position [n_steps + 1, n, ndim] of every particle, before it is cut to the array."""
     shape = foreground.shape
     field = np.pad(flow * foreground, [(0, 0)] + [(0, 1)] * len(shape)).astype(np.float32)
@@ -23,7 +23,7 @@ def plain_steps(flow, foreground, n_steps):
     path = [position]
     for _ in range(n_steps):
         position = np.clip(position, 0, upper)
-        pixel, fraction = position >> 12, (position & (ONE - 1)).astype(np.float32) / ONE
+        pixel, fraction = position >> 12, (position & (ONE - 1)).astype(np.float32) / ONE * linear
 
         def between(axis, corner, pixel=pixel, fraction=fraction):
             if axis == len(shape):
@@ -39,9 +39,9 @@ def plain_steps(flow, foreground, n_steps):
     return np.array(path)
 
 
-def plain_ends(flow, foreground, n_steps):
+def plain_ends(flow, foreground, n_steps, **sampling):
     upper = (np.array(foreground.shape) - 1) * ONE
-    return np.clip(plain_steps(flow, foreground, n_steps)[-1], 0, upper)
+    return np.clip(plain_steps(flow, foreground, n_steps, **sampling)[-1], 0, upper)
 
 
 def noisy_scene(shape, *, seed, noise=0.3, n_cells=12):
@@ -59,6 +59,18 @@ def test_exact_ends_are_those_of_a_walk_without_stopping(shape, n_steps):
     np.testing.assert_array_equal(ends.start, np.flatnonzero(foreground))
     assert not ends.verdict.any()
     np.testing.assert_array_equal(ends.position * ONE, ends.end)
+
+
+@pytest.mark.parametrize("shape", [(40, 47), (14, 17, 19)])
+def test_nearest_sampling_reads_the_pixel_that_holds_the_particle(shape):
+    flow, foreground = noisy_scene(shape, seed=3)
+    ends = follow_flows(flow, foreground, n_steps=60, sampling="nearest")
+    np.testing.assert_array_equal(ends.end, plain_ends(flow, foreground, 60, linear=False))
+    fast = follow_flows(flow, foreground, n_steps=60, sampling="nearest", mode="fast")
+    other = follow_flows(flow, foreground, n_steps=60, mode="fast")
+    near = np.abs(fast.end - ends.end).max(axis=1) <= 3 * ONE
+    assert near.mean() > 0.9
+    assert (fast.end != other.end).any()
 
 
 @settings(max_examples=60)
@@ -187,6 +199,7 @@ def test_flow_outside_the_foreground_is_never_read():
         ({"foreground": np.ones((4, 5), np.uint8)}, TypeError, "foreground of bool"),
         ({"n_steps": -1}, ValueError, "n_steps of 0 or more"),
         ({"mode": "slow"}, ValueError, "mode exact or fast"),
+        ({"sampling": "cubic"}, ValueError, "sampling linear or nearest"),
         ({"reach_px": -2}, ValueError, "reach of 0 or more"),
         ({"open_edges": [(True, False)]}, ValueError, "two open_edges for each of 2 axes"),
     ],

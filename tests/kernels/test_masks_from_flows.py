@@ -258,3 +258,20 @@ def test_bits_are_the_same_on_every_kind_of_cpu(tmp_path):
     assert host == run(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     assert host == run(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma,+bmi2")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_spacing_makes_particles_walk_fewer_voxels_along_the_coarse_axis():
+    # One ball, seen with voxels three times as high as wide: a unit step is a third of a voxel.
+    z, y, x = np.mgrid[-3:4, -10:11, -10:11].astype(np.float32)
+    way = np.stack([-3 * z, -y, -x])
+    length = np.sqrt((way**2).sum(axis=0))
+    flow = (way / np.maximum(length, 1)).astype(np.float32)
+    logit = np.where(length <= 10, 3, -3).astype(np.float32)
+    found = find_masks(flow, logit, spacing=(3, 1, 1), flow_threshold=None)
+    assert found.peak.tolist() == [[3, 10, 10]]
+    np.testing.assert_array_equal(found.labels > 0, logit > 0)
+    voxels = np.array([1 / 3, 1, 1], np.float32).reshape(-1, 1, 1, 1)
+    same = find_masks(flow * voxels, logit, flow_threshold=None)
+    np.testing.assert_array_equal(found.labels, same.labels)
+    with pytest.raises(ValueError, match="spacing above 0 for each of 3 axes"):
+        find_masks(flow, logit, spacing=(3, 1))

@@ -12,6 +12,7 @@ from cellseg_pipe.kernels._numba.overlap import overlap_pairs
 from cellseg_pipe.kernels._numba.peaks import cells_from_ends
 from cellseg_pipe.kernels._numba.quality import flow_quality
 from cellseg_pipe.kernels._numba.relabel import relabel
+from cellseg_pipe.kernels._numba.resample import filter_axis, resample, resample_nearest
 from cellseg_pipe.kernels._numba.shape import fill_holes, outline_pixels, outline_polygons
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "cells_from_ends",
     "compile_all",
     "fill_holes",
+    "filter_axis",
     "flow_quality",
     "flows_from_labels",
     "follow_flows",
@@ -31,5 +33,7 @@ __all__ = [
     "overlap_pairs",
     "paint_labels",
     "relabel",
+    "resample",
+    "resample_nearest",
     "union_find",
 ]

@@ -25,16 +25,17 @@ def lanes_of(ndim: int) -> int:
 
 
 @intrinsic
-def advance(typingctx, field, state, at, upper, strides):  # type: ignore[no-untyped-def]
+def advance(typingctx, field, state, at, upper, strides, unit):  # type: ignore[no-untyped-def]
     """Move the particle whose state begins at state[at] by one step.
 
     The state is three vectors of int32: the position, and the lowest and highest coordinate of its
     path before positions were cut to the array. `field` holds a vector of float32 per pixel,
-    padded by one pixel at the far end of each axis; `strides` are in floats.
+    padded by one pixel at the far end of each axis; `strides` are in floats. `unit` is what the
+    last bit of a fraction stands for: 1/4096 px, or 0 to sample the pixel that holds the particle.
     """
     ndim = strides.count
     lanes = lanes_of(ndim)
-    signature = types.void(field, state, types.int64, upper, strides)
+    signature = types.void(field, state, types.int64, upper, strides, types.float32)
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         field, state, upper = (
@@ -46,7 +47,7 @@ def advance(typingctx, field, state, at, upper, strides):  # type: ignore[no-unt
         position = whole_px.load(state, first)
         pixel = builder.ashr(position, whole_px.constant(FRACTION_BITS))
         low_bits = builder.and_(position, whole_px.constant(ONE - 1))
-        fraction = builder.fmul(builder.sitofp(low_bits, parts.kind), parts.constant(1 / ONE))
+        fraction = builder.fmul(builder.sitofp(low_bits, parts.kind), parts.splat(arguments[5]))
         steps = [builder.extract_value(arguments[4], axis) for axis in range(ndim)]
         origin = ir.Constant(I64, 0)
         for axis, stride in enumerate(steps):

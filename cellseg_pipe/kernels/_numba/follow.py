@@ -112,6 +112,7 @@ def verdict_on_axis(end, low, high, length, reach, low_edge, high_edge):
             const(types.float32),
             shape_of(ndim),
             shape_of(ndim),
+            types.float32,
             const(types.int64),
             types.int64,
             const(types.int64),
@@ -123,7 +124,9 @@ def verdict_on_axis(end, low, high, length, reach, low_edge, high_edge):
         for ndim in (2, 3)
     )
 )
-def follow_points(field, shape, strides, starts, n_steps, reach, edges, ends, boxes, verdicts):
+def follow_points(
+    field, shape, strides, unit, starts, n_steps, reach, edges, ends, boxes, verdicts
+):
     """Follow particles for n_steps each; a path that repeats itself is not walked to the end.
 
     A pool of particles moves CYCLE steps at a time. One that is back where it was before them will
@@ -163,7 +166,7 @@ def follow_points(field, shape, strides, starts, n_steps, reach, edges, ends, bo
                 j += 1
                 continue
             for _ in range(left % CYCLE):
-                advance(field, state, at, upper, strides)
+                advance(field, state, at, upper, strides, unit)
             k = who[j]
             verdicts[k] = COUNTED
             for axis in range(ndim):
@@ -193,7 +196,7 @@ def follow_points(field, shape, strides, starts, n_steps, reach, edges, ends, bo
                 before[j * lanes + i] = before[n_in_pool * lanes + i]
         for _ in range(CYCLE):
             for j in range(n_in_pool):
-                advance(field, state, j * size, upper, strides)
+                advance(field, state, j * size, upper, strides, unit)
         for j in range(n_in_pool):
             walked[j] += CYCLE
     return 0
@@ -229,18 +232,17 @@ def field_strides(shape):
     return tuple(strides)
 
 
-def follow_flows(flow, foreground, *, n_steps, reach, edges, threads):
+def follow_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
     """Return (starts, ends, verdicts): every particle walked step by step."""
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
-    ends, _, verdicts = walk_points(
-        field, starts, shape=shape, n_steps=n_steps, reach=reach, edges=edges, threads=threads
-    )
+    rules = {"linear": linear, "reach": reach, "edges": edges, "threads": threads}
+    ends, _, verdicts = walk_points(field, starts, shape=shape, n_steps=n_steps, **rules)
     return starts, ends, verdicts
 
 
-def walk_points(field, starts, *, shape, n_steps, reach, edges, threads, boxed=False):
+def walk_points(field, starts, *, shape, n_steps, linear, reach, edges, threads, boxed=False):
     ndim, strides = len(shape), field_strides(shape)
     ends = np.empty((starts.size, ndim), np.int32)
     boxes = np.empty((starts.size if boxed else 0, 2 * ndim), np.int32)
@@ -252,6 +254,7 @@ def walk_points(field, starts, *, shape, n_steps, reach, edges, threads, boxed=F
             field,
             shape,
             strides,
+            unit_of(linear),
             starts[these],
             n_steps,
             reach,
@@ -263,6 +266,11 @@ def walk_points(field, starts, *, shape, n_steps, reach, edges, threads, boxed=F
 
     spread(part, parts_of(starts.size, threads), threads=threads)
     return ends, boxes, verdicts
+
+
+def unit_of(linear):
+    """Return what a step takes the last bit of a fraction for."""
+    return np.float32(1 / ONE if linear else 0)
 
 
 def parts_of(n, threads):

@@ -23,6 +23,7 @@ from cellseg_pipe.kernels._numba.follow import (
     path_low,
     place_particle,
     shape_of,
+    unit_of,
     verdict_on_axis,
     walk_points,
 )
@@ -59,6 +60,7 @@ def rank_of(words, before, flat):
             const(types.float32),
             shape_of(ndim),
             shape_of(ndim),
+            types.float32,
             const(types.int64),
             types.int64,
             const(types.uint64),
@@ -70,7 +72,7 @@ def rank_of(words, before, flat):
         for ndim in (2, 3)
     )
 )
-def jump_points(field, shape, strides, starts, n_steps, words, before, first, nexts, hops):
+def jump_points(field, shape, strides, unit, starts, n_steps, words, before, first, nexts, hops):
     """Walk n_steps from each pixel and name the foreground pixel nearest to where that leads.
 
     A pixel that has arrived, or is led out of the foreground, names itself. `hops`, if there are
@@ -93,7 +95,7 @@ def jump_points(field, shape, strides, starts, n_steps, words, before, first, ne
                 homes[j, axis] = state[j * size + axis] >> FRACTION_BITS
         for _ in range(n_steps):
             for j in range(n_in_pool):
-                advance(field, state, j * size, upper, strides)
+                advance(field, state, j * size, upper, strides, unit)
         for j in range(n_in_pool):
             at, k = j * size, begin + j
             flat, farthest = np.int64(0), np.int64(0)
@@ -202,14 +204,15 @@ def end_jumps(
     return 0
 
 
-def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
+def jump_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
     """Return (starts, ends, verdicts): particles jump to pixels, and only their roots walk on."""
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
     # Paths matter only where one can stray too far or leave: else there is nothing to keep of them.
     boxed = bool(edges.any()) or bool((reach < FAR - 1).any())
-    nexts, hops = _jumps(field, foreground, starts, n_steps=n_steps, boxed=boxed, threads=threads)
+    run = {"linear": linear, "threads": threads}
+    nexts, hops = _jumps(field, foreground, starts, n_steps=n_steps, boxed=boxed, **run)
     # A fixed number, from the settings alone, so that a crop jumps as far as the whole. Where all
     # have arrived the rest is left out: it would only repeat the same arrays.
     led_on = 1
@@ -220,14 +223,16 @@ def jump_flows(flow, foreground, *, n_steps, reach, edges, threads):
     mark_roots(nexts, is_root)
     rules = {"shape": shape, "reach": reach, "edges": edges, "threads": threads}
     at = starts[np.flatnonzero(is_root)]
-    root_ends, root_boxes, _ = walk_points(field, at, n_steps=n_steps, boxed=boxed, **rules)
+    root_ends, root_boxes, _ = walk_points(
+        field, at, n_steps=n_steps, linear=linear, boxed=boxed, **rules
+    )
     del field
     numbers = np.cumsum(is_root, dtype=np.int32)
     del is_root
     return starts, *_ends_of_roots(starts, nexts, numbers, hops, root_ends, root_boxes, **rules)
 
 
-def _jumps(field, foreground, starts, *, n_steps, boxed, threads):
+def _jumps(field, foreground, starts, *, n_steps, linear, boxed, threads):
     """Return, of each pixel, the one it leads to and, if boxed, the box of the way there."""
     shape = foreground.shape
     words = np.zeros(-(-foreground.size // 64), np.uint64)
@@ -242,7 +247,17 @@ def _jumps(field, foreground, starts, *, n_steps, boxed, threads):
     def part(a, b):
         these = slice(a, b)
         jump_points(
-            field, shape, strides, starts[these], n, words, before, a, nexts[these], hops[these]
+            field,
+            shape,
+            strides,
+            unit_of(linear),
+            starts[these],
+            n,
+            words,
+            before,
+            a,
+            nexts[these],
+            hops[these],
         )
 
     spread(part, parts_of(starts.size, threads), threads=threads)

@@ -1,0 +1,301 @@
+"""Runs a network over an image window by window and blends what comes out, alike for any box."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.tiles import Lattice
+
+__all__ = ["Record", "View", "blend", "predict", "view_of"]
+
+FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
+LOGIT_MAX = 30.0  # beyond it a probability is 0 or 1 in float32
+WINDOWS_AT_ONCE = 8  # on a GPU; a CPU is faster with one, whose maps stay in its cache
+
+# What makes the input of a window: float32 [n_inputs, *box], or None where there is nothing.
+Source = Callable[[Box], NDArray[np.float32] | None]
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network looks at an image: along which axes, in which windows.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        The windows, on the network's grid; one voxel thick along an axis that is not seen.
+    axes : tuple of int
+        Axes of the image that are the network's own, in its order.
+    """
+
+    lattice: Lattice
+    axes: tuple[int, ...]
+
+    @property
+    def edge(self) -> tuple[int, ...]:
+        """Edge of a window along the network's axes."""
+        return tuple(self.lattice.edge[axis] for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a network says of one window, as it is stored.
+
+    Parameters
+    ----------
+    index : tuple of int
+        The window's place in the lattice.
+    values : float16 array [n_outputs, *edge]
+        Flow as unit vectors, one component per axis of the network; logit; classes.
+    style : float32 array [n]
+        The network's style, of length one; zero where the window was left out.
+    """
+
+    index: tuple[int, ...]
+    values: NDArray[np.float16]
+    style: NDArray[np.float32]
+
+
+def view_of(
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    *,
+    window_px: int,
+    overlap_px: int,
+    divisor: int,
+) -> View:
+    """Lay windows over an image for a network that sees some of its axes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image on the network's grid.
+    axes : tuple of int
+        Axes that the network sees, ascending.
+    window_px, overlap_px : int
+        Largest edge of a window, and what neighbours share.
+    divisor : int
+        What the edge of a window must be a multiple of.
+
+    Returns
+    -------
+    View
+        The windows.
+    """
+    seen = [axis in axes for axis in range(len(shape))]
+    lattice = Lattice(
+        shape,
+        window=tuple(window_px if s else 1 for s in seen),
+        overlap=tuple(overlap_px if s else 0 for s in seen),
+        divisor=tuple(divisor if s else 1 for s in seen),
+    )
+    return View(lattice, axes)
+
+
+def predict(
+    net: Network,
+    source: Source,
+    view: View,
+    indices: Iterable[tuple[int, ...]],
+    *,
+    n_outputs: int,
+    augment: bool = False,
+    device: str = "cpu",
+) -> Iterator[Record]:
+    """Run a network on windows, in the order given.
+
+    Parameters
+    ----------
+    net : callable
+        From float32 [B, n_inputs, *edge] to outputs [B, n_outputs, *edge] and styles [B, n].
+    source : callable
+        Gives the input of a box, or None for a window to leave out.
+    view : View
+        The windows.
+    indices : iterable of tuple of int
+        Which ones.
+    n_outputs : int
+        Channels that the network gives.
+    augment : bool
+        Average over all mirror images of the window.
+    device : str
+        Where the network lies.
+
+    Yields
+    ------
+    Record
+        One per window.
+    """
+    at_once = 1 if device == "cpu" else WINDOWS_AT_ONCE
+    ahead = iter(indices)
+    while batch := list(itertools.islice(ahead, at_once)):
+        inputs = {index: window_input(source, view, index) for index in batch}
+        full = [x for x in inputs.values() if x is not None]
+        outputs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]] = iter(())
+        if full:
+            y, style = _run(net, np.stack(full), device, augment=augment)
+            outputs = iter(zip(y, style, strict=True))
+        for index, x in inputs.items():
+            if x is None:
+                yield Record(index, _nothing(view, n_outputs), np.zeros(0, np.float32))
+            else:
+                values, style = next(outputs)
+                yield Record(index, through_door(values, view), style)
+
+
+def window_input(
+    source: Source, view: View, index: tuple[int, ...]
+) -> NDArray[np.float32] | None:
+    """Return the input of a window along the network's axes, mirrored beyond the image.
+
+    Parameters
+    ----------
+    source : callable
+        Gives the input of a box.
+    view : View
+        The windows.
+    index : tuple of int
+        The window's place.
+
+    Returns
+    -------
+    float32 array [n_inputs, *edge] or None
+        None where the source has nothing.
+    """
+    box = view.lattice.box(index)
+    inside = box.clip(Box.of(view.lattice.shape))
+    pixels = source(inside)
+    if pixels is None:
+        return None
+    beyond = [(0, b - a) for a, b in zip(inside.stop, box.stop, strict=True)]
+    if any(after for _, after in beyond):
+        pixels = np.pad(pixels, [(0, 0), *beyond], mode="reflect")
+    return pixels.reshape(len(pixels), *view.edge)
+
+
+def _run(
+    net: Network, inputs: NDArray[np.float32], device: str, *, augment: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return outputs [B, n_outputs, *edge] with unit flows, and styles [B, n]."""
+    ndim = inputs.ndim - 2
+    flips = [axes for n in range(ndim + 1) for axes in itertools.combinations(range(ndim), n)]
+    total, styles = np.float32(0), np.float32(0)
+    for axes in flips if augment else flips[:1]:
+        mirror = [2 + axis for axis in axes]
+        x = torch.from_numpy(np.ascontiguousarray(np.flip(inputs, mirror)))
+        with torch.inference_mode():
+            y, style = net(x.to(device))
+        outputs = np.flip(y.float().cpu().numpy(), mirror).copy()
+        outputs[:, :ndim] /= np.float32(FLOW_SCALE)
+        for axis in axes:  # mirrored, a flow component points the other way
+            outputs[:, axis] *= np.float32(-1)
+        total = total + outputs
+        styles = styles + style.float().cpu().numpy()
+    n = np.float32(len(flips) if augment else 1)
+    return np.asarray(total / n), np.asarray(styles / n)
+
+
+def through_door(outputs: NDArray[np.float32], view: View) -> NDArray[np.float16]:
+    """Round a window's output to what is kept of it, the same whether it is stored or not.
+
+    Parameters
+    ----------
+    outputs : float32 array [n_outputs, *edge]
+        Unit flows, logit, classes, along the network's axes.
+    view : View
+        The windows.
+
+    Returns
+    -------
+    float16 array [n_outputs, *edge]
+        Along all axes of the image.
+    """
+    ndim = len(view.axes)
+    outputs[ndim:] = np.clip(outputs[ndim:], -LOGIT_MAX, LOGIT_MAX)
+    return outputs.astype(np.float16).reshape(len(outputs), *view.lattice.edge)
+
+
+def _nothing(view: View, n_outputs: int) -> NDArray[np.float16]:
+    """Return what stands for a window that was left out: no flow, surely background."""
+    values = np.zeros((n_outputs, *view.lattice.edge), np.float16)
+    values[len(view.axes)] = -LOGIT_MAX
+    return values
+
+
+def blend(
+    records: Iterable[Record], view: View, box: Box, *, n_outputs: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Add up windows, each weighted by a ramp where it overlaps its neighbours.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        All the windows that meet the box, ascending: the order of a sum decides its last bits.
+    view : View
+        The windows.
+    box : Box
+        What to cover, on the network's grid.
+    n_outputs : int
+        Channels of a record.
+
+    Returns
+    -------
+    outputs : float32 array [n_outputs, *box]
+        Flow along the network's axes, logit, classes.
+    style : float32 array [n]
+        Mean style of the windows, of length one; zero if none has any.
+    """
+    total = np.zeros((n_outputs, *box.shape), np.float32)
+    styles = []
+    for record in records:
+        window = view.lattice.box(record.index)
+        shared = window.clip(box)
+        part = record.values[(slice(None), *shared.relative_to(window.start).slices)]
+        part = part.astype(np.float32)
+        for axis, ramp in enumerate(ramps(view.lattice, record.index)):
+            here = ramp[shared.start[axis] - window.start[axis] :][: shared.shape[axis]]
+            if (here != 1).any():
+                part *= here.reshape(-1, *(1,) * (box.ndim - 1 - axis))
+        total[(slice(None), *shared.relative_to(box.start).slices)] += part
+        if record.style.any():
+            styles.append(record.style.astype(np.float64))
+    style = np.sum(styles, axis=0) if styles else np.zeros(1)
+    length = float(np.sqrt(np.sum(style**2)))
+    return total, (style / (length or 1.0)).astype(np.float32)
+
+
+def ramps(lattice: Lattice, index: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    """Return the weight of a window along each axis: the weights of two neighbours add up to one.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        The windows.
+    index : tuple of int
+        The window's place.
+
+    Returns
+    -------
+    list of float32 array [edge]
+        Rising and falling smoothly where there is a neighbour, 1 elsewhere.
+    """
+    weights = []
+    for axis, at in enumerate(index):
+        edge, overlap = lattice.edge[axis], lattice.overlap[axis]
+        t = (np.arange(overlap) + 0.5) / max(overlap, 1)
+        rise = (t * t * (3 - 2 * t)).astype(np.float32)
+        ramp = np.ones(edge, np.float32)
+        if at > 0:
+            ramp[:overlap] = rise
+        if at + 1 < lattice.counts[axis]:
+            ramp[edge - overlap :] = np.float32(1) - rise
+        weights.append(ramp)
+    return weights
