@@ -1,0 +1,1 @@
+"""Networks: their definition, their inference form and what surrounds them."""
