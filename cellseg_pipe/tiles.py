@@ -105,9 +105,9 @@ class Grid:
 class Lattice:
     """The network's windows: fixed starts in global network coordinates, whoever asks.
 
-    A window starts on each multiple of the stride until the axis is covered. The last one may
-    reach past the image, where the border is padded; on an axis shorter than the window all of it
-    is one window. So a window depends on the shape of the image alone, never on a tile.
+    A window starts on each multiple of the stride until the axis is covered. The last one ends with
+    the image, but for what the divisor wants: there the border is padded. So a window depends on
+    the shape of the image alone, never on a tile.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Lattice:
 
     @property
     def edge(self) -> tuple[int, ...]:
-        """Edge of every window per axis: one constant, so that all fit one batch."""
+        """Edge of the largest window per axis."""
         return tuple(
             min(w, max(ceil_div(n, d), 1) * d)
             for n, w, d in zip(self.shape, self.window, self.divisor, strict=True)
@@ -174,7 +174,11 @@ class Lattice:
     def box(self, index: Sequence[int]) -> Box:
         """Return the window at an index; it may reach past the image, never before it."""
         start = tuple(i * s for i, s in zip(index, self.stride, strict=True))
-        return Box(start, tuple(a + e for a, e in zip(start, self.edge, strict=True)))
+        stop = tuple(
+            a + min(w, max(ceil_div(n - a, d), 1) * d)
+            for a, n, w, d in zip(start, self.shape, self.window, self.divisor, strict=True)
+        )
+        return Box(start, stop)
 
     def over(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Yield the indices of the windows that meet `box`, ascending: the order of blending."""

@@ -96,7 +96,11 @@ def test_windows_cover_the_image_and_start_on_the_stride(lattice):
     cover = np.zeros(lattice.shape, np.int64)
     for index in indices:
         box = lattice.box(index)
-        assert box.shape == lattice.edge
+        for axis, at in enumerate(index):
+            d, beyond = lattice.divisor[axis], box.stop[axis] - lattice.shape[axis]
+            assert box.shape[axis] % d == 0 and beyond < d
+            if at + 1 < lattice.counts[axis]:
+                assert box.shape[axis] == lattice.window[axis] and beyond < 0
         assert all(a % s == 0 for a, s in zip(box.start, lattice.stride, strict=True))
         assert box.meets(Box.of(lattice.shape)), "a window that shows nothing of the image"
         cover[box.clip(Box.of(lattice.shape)).slices] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,15 +14,36 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.tiles import Lattice
 
-__all__ = ["Record", "View", "blend", "predict", "view_of"]
+__all__ = ["Network", "Record", "View", "blend", "predict", "view_of"]
 
 FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
+FLOW_MAX = 100.0  # a network gone wild stays within what can be followed
 LOGIT_MAX = 30.0  # beyond it a probability is 0 or 1 in float32
 WINDOWS_AT_ONCE = 8  # on a GPU; a CPU is faster with one, whose maps stay in its cache
 
 # What makes the input of a window: float32 [n_inputs, *box], or None where there is nothing.
 Source = Callable[[Box], NDArray[np.float32] | None]
-Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class Network(Protocol):
+    """What can be run on windows."""
+
+    @property
+    def device(self) -> str:
+        """Where it lies."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels of its output."""
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs [B, n_outputs, *edge], with five times the flow, and styles [B, n].
+
+        Parameters
+        ----------
+        x : float32 tensor [B, n_inputs, *edge]
+            Normalised images.
+        """
 
 
 @dataclass(frozen=True)
@@ -39,10 +61,21 @@ class View:
     lattice: Lattice
     axes: tuple[int, ...]
 
-    @property
-    def edge(self) -> tuple[int, ...]:
-        """Edge of a window along the network's axes."""
-        return tuple(self.lattice.edge[axis] for axis in self.axes)
+    def edge(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the edge of a window along the network's axes.
+
+        Parameters
+        ----------
+        index : tuple of int
+            The window's place.
+
+        Returns
+        -------
+        tuple of int
+            In px of the network's grid.
+        """
+        shape = self.lattice.box(index).shape
+        return tuple(shape[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -104,56 +137,46 @@ def predict(
     net: Network,
     source: Source,
     view: View,
-    indices: Iterable[tuple[int, ...]],
     *,
-    n_outputs: int,
+    indices: Iterable[tuple[int, ...]],
     augment: bool = False,
-    device: str = "cpu",
 ) -> Iterator[Record]:
     """Run a network on windows, in the order given.
 
     Parameters
     ----------
-    net : callable
-        From float32 [B, n_inputs, *edge] to outputs [B, n_outputs, *edge] and styles [B, n].
+    net : Network
+        What is run.
     source : callable
         Gives the input of a box, or None for a window to leave out.
     view : View
         The windows.
     indices : iterable of tuple of int
         Which ones.
-    n_outputs : int
-        Channels that the network gives.
     augment : bool
         Average over all mirror images of the window.
-    device : str
-        Where the network lies.
 
     Yields
     ------
     Record
         One per window.
     """
-    at_once = 1 if device == "cpu" else WINDOWS_AT_ONCE
+    at_once = 1 if net.device == "cpu" else WINDOWS_AT_ONCE
     ahead = iter(indices)
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = {index: window_input(source, view, index) for index in batch}
-        full = [x for x in inputs.values() if x is not None]
-        outputs: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]] = iter(())
-        if full:
-            y, style = _run(net, np.stack(full), device, augment=augment)
-            outputs = iter(zip(y, style, strict=True))
-        for index, x in inputs.items():
-            if x is None:
-                yield Record(index, _nothing(view, n_outputs), np.zeros(0, np.float32))
+        outputs = dict(_run_alike(net, inputs, augment=augment))
+        for index in batch:
+            shape = view.lattice.box(index).shape
+            if index not in outputs:
+                nothing = _nothing(shape, net.n_outputs, n_axes=len(view.axes))
+                yield Record(index, nothing, np.zeros(0, np.float32))
             else:
-                values, style = next(outputs)
-                yield Record(index, through_door(values, view), style)
+                values, style = outputs[index]
+                yield Record(index, through_door(values, shape), style)
 
 
-def window_input(
-    source: Source, view: View, index: tuple[int, ...]
-) -> NDArray[np.float32] | None:
+def window_input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.float32] | None:
     """Return the input of a window along the network's axes, mirrored beyond the image.
 
     Parameters
@@ -178,21 +201,34 @@ def window_input(
     beyond = [(0, b - a) for a, b in zip(inside.stop, box.stop, strict=True)]
     if any(after for _, after in beyond):
         pixels = np.pad(pixels, [(0, 0), *beyond], mode="reflect")
-    return pixels.reshape(len(pixels), *view.edge)
+    return pixels.reshape(len(pixels), *view.edge(index))
+
+
+def _run_alike(
+    net: Network, inputs: dict[tuple[int, ...], NDArray[np.float32] | None], *, augment: bool
+) -> Iterator[tuple[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+    """Yield the answers of those windows that have an input, equal shapes as one batch."""
+    alike: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for index, x in inputs.items():
+        if x is not None:
+            alike.setdefault(x.shape, []).append(index)
+    for indices in alike.values():
+        batch = np.stack([x for index in indices if (x := inputs[index]) is not None])
+        yield from zip(indices, zip(*_run(net, batch, augment=augment), strict=True), strict=True)
 
 
 def _run(
-    net: Network, inputs: NDArray[np.float32], device: str, *, augment: bool
+    net: Network, inputs: NDArray[np.float32], *, augment: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return outputs [B, n_outputs, *edge] with unit flows, and styles [B, n]."""
     ndim = inputs.ndim - 2
     flips = [axes for n in range(ndim + 1) for axes in itertools.combinations(range(ndim), n)]
-    total, styles = np.float32(0), np.float32(0)
+    total, styles = np.zeros((), np.float32), np.zeros((), np.float32)
     for axes in flips if augment else flips[:1]:
-        mirror = [2 + axis for axis in axes]
+        mirror = tuple(2 + axis for axis in axes)
         x = torch.from_numpy(np.ascontiguousarray(np.flip(inputs, mirror)))
         with torch.inference_mode():
-            y, style = net(x.to(device))
+            y, style = net(x.to(net.device))
         outputs = np.flip(y.float().cpu().numpy(), mirror).copy()
         outputs[:, :ndim] /= np.float32(FLOW_SCALE)
         for axis in axes:  # mirrored, a flow component points the other way
@@ -203,30 +239,31 @@ def _run(
     return np.asarray(total / n), np.asarray(styles / n)
 
 
-def through_door(outputs: NDArray[np.float32], view: View) -> NDArray[np.float16]:
+def through_door(outputs: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float16]:
     """Round a window's output to what is kept of it, the same whether it is stored or not.
 
     Parameters
     ----------
     outputs : float32 array [n_outputs, *edge]
         Unit flows, logit, classes, along the network's axes.
-    view : View
-        The windows.
+    shape : tuple of int
+        Of the window, along all axes of the image.
 
     Returns
     -------
-    float16 array [n_outputs, *edge]
-        Along all axes of the image.
+    float16 array [n_outputs, *shape]
+        Flow within what float16 holds, logit and classes between -30 and 30.
     """
-    ndim = len(view.axes)
-    outputs[ndim:] = np.clip(outputs[ndim:], -LOGIT_MAX, LOGIT_MAX)
-    return outputs.astype(np.float16).reshape(len(outputs), *view.lattice.edge)
+    ndim = outputs.ndim - 1
+    kept = np.clip(outputs, -FLOW_MAX, FLOW_MAX)
+    kept[ndim:] = np.clip(kept[ndim:], -LOGIT_MAX, LOGIT_MAX)
+    return kept.astype(np.float16).reshape(len(outputs), *shape)
 
 
-def _nothing(view: View, n_outputs: int) -> NDArray[np.float16]:
+def _nothing(shape: tuple[int, ...], n_outputs: int, *, n_axes: int) -> NDArray[np.float16]:
     """Return what stands for a window that was left out: no flow, surely background."""
-    values = np.zeros((n_outputs, *view.lattice.edge), np.float16)
-    values[len(view.axes)] = -LOGIT_MAX
+    values = np.zeros((n_outputs, *shape), np.float16)
+    values[n_axes] = -LOGIT_MAX
     return values
 
 
@@ -289,7 +326,7 @@ def ramps(lattice: Lattice, index: tuple[int, ...]) -> list[NDArray[np.float32]]
     """
     weights = []
     for axis, at in enumerate(index):
-        edge, overlap = lattice.edge[axis], lattice.overlap[axis]
+        edge, overlap = lattice.box(index).shape[axis], lattice.overlap[axis]
         t = (np.arange(overlap) + 0.5) / max(overlap, 1)
         rise = (t * t * (3 - 2 * t)).astype(np.float32)
         ramp = np.ones(edge, np.float32)

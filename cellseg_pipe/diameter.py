@@ -1,0 +1,203 @@
+"""Measures how large the cells of an image are, by segmenting samples of it at several scales."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.geometry import Box
+
+__all__ = ["Diameter", "Sample", "measure_diameter", "refined", "region_edge", "sample_regions"]
+
+log = logging.getLogger(__name__)
+
+STEP = 2.0  # between trial diameters: networks see scales of 0.75 to 1.25, and a bit beyond
+TRIALS = range(-2, 4)  # powers of it, about the network's own diameter
+REGION_DIAMETERS = 10.0  # edge of a region, in cells
+REGION_PX = 64  # smallest edge
+MIN_CELLS = 3  # fewer say nothing of a scale
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The cells found in the sampled regions at one trial diameter.
+
+    Parameters
+    ----------
+    diameter_px : float64 array [n]
+        Of each cell that no border of a region cuts, on level 0.
+    quality : float64 array [n]
+        From 0 to 1: how sure the network is of the cell, and how well its flow fits it.
+    """
+
+    diameter_px: NDArray[np.float64]
+    quality: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Diameter:
+    """A measured diameter.
+
+    Parameters
+    ----------
+    px : float
+        Median over the cells of the samples, on level 0.
+    low_px, high_px : float
+        Quartiles: cells that differ more than the network allows ask for a value by hand.
+    n_cells : int
+        Cells it was measured on; 0 where none were found and `px` is only the network's own.
+    """
+
+    px: float
+    low_px: float
+    high_px: float
+    n_cells: int
+
+
+def region_edge(trial_px: float) -> int:
+    """Return the edge of the regions for a trial diameter: about as many cells at each.
+
+    Parameters
+    ----------
+    trial_px : float
+        The diameter.
+
+    Returns
+    -------
+    int
+        In px of level 0.
+    """
+    return max(REGION_PX, math.ceil(REGION_DIAMETERS * trial_px))
+
+
+def sample_regions(shape: Sequence[int], edge_px: int) -> list[Box]:
+    """Return regions of the last two axes that stand for an image, from its shape alone.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Spatial shape of the image; of a volume the middle plane and those at its quarters.
+    edge_px : int
+        Edge of a region.
+
+    Returns
+    -------
+    list of Box
+        Regions that do not overlap; all of a small image.
+    """
+    *depth, height, width = shape
+    places = [_spread(n, edge_px) for n in (height, width)]
+    planes = sorted({depth[0] // 4, depth[0] // 2, 3 * depth[0] // 4}) if depth else []
+    boxes: list[Box] = []
+    for y in places[0]:
+        for x in places[1]:
+            # Another plane for each region: cells lie where they lie.
+            z = (planes[len(boxes) % len(planes)],) if planes else ()
+            stop = (min(y + edge_px, height), min(x + edge_px, width))
+            boxes.append(Box((*z, y, x), (*(k + 1 for k in z), *stop)))
+    return boxes
+
+
+def _spread(length: int, edge: int) -> list[int]:
+    """Return where regions start along an axis: one in the middle of a short one, else two."""
+    if length < 3 * edge:
+        return [max(0, (length - edge) // 2)]
+    return [length // 4 - edge // 2, 3 * length // 4 - edge // 2]
+
+
+def measure_diameter(sample_at: Callable[[float], Sample], network_diameter_px: float) -> Diameter:
+    """Measure the diameter of an image's cells.
+
+    A network finds cells best at the scale it was trained at. Each trial diameter is judged by the
+    area of the cells found, weighted by how good they are and by whether they are as large as the
+    trial says; the median diameter of the best one is tried again, twice.
+
+    Parameters
+    ----------
+    sample_at : callable
+        Segments the sampled regions as if cells had a diameter.
+    network_diameter_px : float
+        Of the cells that the network knows.
+
+    Returns
+    -------
+    Diameter
+        With its spread.
+    """
+    trials = [network_diameter_px * STEP**k for k in TRIALS]
+    samples = [sample_at(trial) for trial in trials]
+    scores = [score(sample, trial) for sample, trial in zip(samples, trials, strict=True)]
+    best = int(np.argmax(scores))
+    if scores[best] <= 0:
+        log.warning("no cells in the sampled regions: the network's own diameter is taken")
+        return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
+    return refined(sample_at, samples[best], rounds=2)
+
+
+def refined(sample_at: Callable[[float], Sample], sample: Sample, *, rounds: int) -> Diameter:
+    """Segment again at the median diameter of what was found.
+
+    Parameters
+    ----------
+    sample_at : callable
+        Segments the sampled regions as if cells had a diameter.
+    sample : Sample
+        Cells to begin with, one or more.
+    rounds : int
+        How often.
+
+    Returns
+    -------
+    Diameter
+        Of the last cells found.
+    """
+    for _ in range(rounds):
+        again = sample_at(rounded(np.median(sample.diameter_px)))
+        if again.diameter_px.size < MIN_CELLS:
+            break
+        sample = again
+    low, middle, high = np.percentile(sample.diameter_px, (25, 50, 75))
+    return Diameter(rounded(middle), float(low), float(high), sample.diameter_px.size)
+
+
+def rounded(diameter: float) -> float:
+    """Return three digits of a diameter: no cell is known better, and scales stay simple.
+
+    Parameters
+    ----------
+    diameter : float
+        In any unit.
+
+    Returns
+    -------
+    float
+        Rounded.
+    """
+    return float(f"{diameter:.3g}")
+
+
+def score(sample: Sample, trial_px: float) -> float:
+    """Return how well a trial diameter explains what it finds; 0 for too few cells.
+
+    Parameters
+    ----------
+    sample : Sample
+        What it finds.
+    trial_px : float
+        The diameter.
+
+    Returns
+    -------
+    float
+        Area of the cells in px, weighted.
+    """
+    if sample.diameter_px.size < MIN_CELLS:
+        return 0.0
+    octaves = np.log2(sample.diameter_px / trial_px)
+    agreement = np.exp(-0.5 * (octaves / 0.5) ** 2)
+    return float(np.sum(sample.diameter_px**2 * sample.quality * agreement))

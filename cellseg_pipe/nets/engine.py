@@ -1,0 +1,176 @@
+"""A network that is loaded, in its form for inference, on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellseg_pipe.nets.checkpoint import Model
+from cellseg_pipe.nets.cpnet import Architecture
+from cellseg_pipe.nets.fused import choose_precision, fuse
+from cellseg_pipe.nets.size import SizeModel
+
+__all__ = ["Engine", "choose_device", "engine_for"]
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """A network ready to run.
+
+    Parameters
+    ----------
+    model : Model
+        Network and what is known of it.
+    device : str
+        `cpu`, `cuda` or `cuda:N`.
+    precision : {"auto", "fp32", "bf16"}
+        Type of the maps.
+    threads : int, optional
+        Threads on a CPU; as torch is set by default.
+    """
+
+    def __init__(
+        self, model: Model, *, device: str, precision: str = "auto", threads: int | None = None
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.threads = threads
+        chosen: Any = choose_precision(device) if precision == "auto" else precision
+        self._net = fuse(model.net, precision=chosen, device=device)
+        self.numerics = str(self._net.form)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Form of the network."""
+        return self._net.architecture
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels of the output."""
+        return self.architecture.n_outputs
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.info.name
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the model's file."""
+        return self.model.sha256
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Percentiles of the grey values that the network was trained with."""
+        return self.model.info.percentiles
+
+    @property
+    def size(self) -> SizeModel | None:
+        """What guesses the diameter from the style, if the model has it."""
+        return self.model.size
+
+    @property
+    def diameter_px(self) -> float:
+        """Diameter of the cells that the network knows."""
+        return self.model.info.diameter_px
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs and styles.
+
+        Parameters
+        ----------
+        x : float32 tensor [B, n_inputs, *S]
+            Normalised images.
+
+        Returns
+        -------
+        tuple of tensor
+            Outputs [B, n_outputs, *S], with five times the flow, and styles [B, n].
+        """
+        with _torch_threads(self.threads):
+            return self._net(x)
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Run with a number of threads, and leave torch as it was."""
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def engine_for(
+    model: str | Path | Model | Engine,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Engine:
+    """Load a model unless it is, and bring it to a device.
+
+    Parameters
+    ----------
+    model : str, path, Model or Engine
+        Name or file of a model, or one that is loaded.
+    device : {"auto", "cpu", "cuda"}
+        Where it runs.
+    precision : {"auto", "fp32", "bf16"}
+        Type of the maps.
+    threads : int, optional
+        Threads on a CPU.
+
+    Returns
+    -------
+    Engine
+        Ready to run.
+    """
+    if isinstance(model, Engine):
+        return model
+    if not isinstance(model, Model):
+        from cellseg_pipe.nets.catalog import load_model
+
+        model = load_model(model)
+    engine = Engine(model, device=choose_device(device), precision=precision, threads=threads)
+    log.info("model %s runs as %s", engine.name, engine.numerics)
+    return engine
+
+
+def choose_device(device: str) -> str:
+    """Return where to run; a GPU that is asked for must be there.
+
+    Parameters
+    ----------
+    device : str
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns
+    -------
+    str
+        Without `auto`.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdecimal()):
+        raise ValueError(f"device needs to be auto, cpu, cuda or cuda:N, got {device!r}.")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "auto":
+        kind = "cuda" if there else "cpu"
+        log.info("device auto: %s", torch.cuda.get_device_name() if there else "no GPU, the CPU")
+        return kind
+    if kind == "cuda" and int(number or 0) >= there:
+        raise ValueError(
+            f"device {device!r} needs a GPU that torch sees, got {there}. Check nvidia-smi and that"
+            " torch is built for CUDA, or run with device='cpu'."
+        )
+    return device

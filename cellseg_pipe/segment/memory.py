@@ -1,0 +1,91 @@
+"""How much memory one image will take, and how much there is; before any of it is taken."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from cellseg_pipe.segment.plan import Plan
+
+__all__ = ["available_bytes", "check_memory", "needed_bytes"]
+
+NETWORK_BYTES_PER_PX = 1600  # of a window: maps of a network of full width in float32
+BASE_BYTES = 300_000_000  # libraries and compiled loops
+# Per pixel on which particles walk: the field, ends and starts, counts, owners, labels (see
+# docs/decisions.md), as if all were foreground.
+FOLLOW_BYTES = {2: 50, 3: 60}
+
+
+def needed_bytes(plan: Plan) -> int:
+    """Return the memory that segmenting an image takes at most, beside the image itself.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    on_grid = math.prod(plan.grid_shape)
+    walked = math.prod(plan.shape) if plan.settings.resample else on_grid
+    outputs = 4 * (plan.n_outputs + 2) * (on_grid + walked)
+    plane = math.prod(plan.shape[1:]) if plan.mode == "planes" else walked
+    window = max(math.prod(view.lattice.edge) for view in plan.views)
+    return (
+        BASE_BYTES
+        + NETWORK_BYTES_PER_PX * window
+        + outputs
+        + FOLLOW_BYTES[len(plan.flow_axes)] * plane
+        + 8 * math.prod(plan.shape)
+    )
+
+
+def available_bytes() -> int | None:
+    """Return the memory that this process may still take; None where the system does not tell."""
+    limits = [_meminfo("/proc/meminfo")]
+    for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory"):
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            top, now = _number(f"{folder}/{limit}"), _number(f"{folder}/{used}")
+            limits.append(None if top is None or now is None else top - now)
+    known = [limit for limit in limits if limit is not None]
+    return max(0, min(known)) if known else None
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuse an image that does not fit.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    """
+    needed, there = needed_bytes(plan), available_bytes()
+    if there is not None and needed > there:
+        raise MemoryError(
+            f"segmenting an image of shape {plan.shape} needs about {needed / 1e9:.1f} GB, got"
+            f" {there / 1e9:.1f} GB. Run the pipeline, which works in tiles, or give a larger"
+            " diameter or resample=False."
+        )
+
+
+def _meminfo(path: str) -> int | None:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,418 @@
+"""What one image's result depends on, frozen before any of it is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.geometry import Box, per_axis
+from cellseg_pipe.kernels import resample
+from cellseg_pipe.nets.windows import View, view_of
+from cellseg_pipe.preprocess import (
+    Filters,
+    LocalRanges,
+    Pick,
+    Range,
+    Scale,
+    antialias_sigma_px,
+    apply_ranges,
+    check_finite,
+    gather_channels,
+    input_ranges,
+    is_blank,
+    local_boxes,
+    local_ranges,
+    resolve_channels,
+    sample_boxes,
+)
+from cellseg_pipe.segment.settings import Settings
+
+__all__ = ["ImageSource", "Inputs", "Plan", "make_plan", "network_source"]
+
+NITER = 200  # steps at the network's scale, as the peer
+REACH_DIAMETERS = 2.0  # a cell may extend this far from its centre before its ends are left out
+ANISOTROPY_3D = 5.0  # planes further apart than this tell a network of planes little about z
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where pixels come from.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Spatial shape of level 0.
+    n_channels : int
+        Channels of the image.
+    read : callable
+        Gives all the channels [C, *box] of a box.
+    names : tuple of str
+        Names of the channels, or none.
+    rgb : bool
+        The channels are red, green and blue.
+    """
+
+    shape: tuple[int, ...]
+    n_channels: int
+    read: Callable[[Box], NDArray[Any]]
+    names: tuple[str, ...] = ()
+    rgb: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the result of one image depends on, beside pixels and network.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user set.
+    mode : {"2d", "planes", "3d"}
+        How the image is seen.
+    shape : tuple of int
+        Spatial shape of level 0.
+    picks : tuple of Pick
+        What each input of the network takes.
+    ranges : tuple of Range or LocalRanges
+        Grey values that become 0 and 1.
+    filters : Filters or None
+        What smooths or sharpens the inputs.
+    diameter_px : float
+        Of a typical cell on level 0.
+    scale : Scale
+        The network's grid over level 0.
+    views : tuple of View
+        From which sides the network looks, in the order of the sum.
+    n_outputs : int
+        Channels of the network's output.
+    """
+
+    settings: Settings
+    mode: Literal["2d", "planes", "3d"]
+    shape: tuple[int, ...]
+    picks: tuple[Pick, ...]
+    ranges: tuple[Range, ...] | LocalRanges
+    filters: Filters | None
+    diameter_px: float
+    scale: Scale
+    views: tuple[View, ...]
+    n_outputs: int
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Shape of the network's grid."""
+        return self.scale.grid_shape(self.shape)
+
+    @property
+    def flow_axes(self) -> tuple[int, ...]:
+        """Axes of the image that the flow has a component for."""
+        return (1, 2) if self.mode == "planes" else tuple(range(len(self.shape)))
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Edges of a voxel where particles follow the flow, along its axes."""
+        stretch = self.settings.resample and self.mode == "3d"
+        z = self.settings.anisotropy if stretch else 1.0
+        return (z, 1.0, 1.0)[-len(self.flow_axes) :]
+
+    @property
+    def niter(self) -> int:
+        """Steps along the flow."""
+        if self.settings.niter is not None:
+            return self.settings.niter
+        return math.ceil(NITER / min(1.0, self.followed_scale))
+
+    @property
+    def followed_scale(self) -> float:
+        """Network pixels over the pixels that particles walk on."""
+        return self.scale.factors[-1] if self.settings.resample else 1.0
+
+    @property
+    def reach_px(self) -> tuple[int, ...]:
+        """How far from its end a path may lead, along the flow's axes."""
+        ndim = len(self.flow_axes)
+        if self.settings.reach_px is not None:
+            return per_axis(self.settings.reach_px, ndim, "reach_px")
+        factor = 1.0 if self.settings.resample else self.scale.factors[-1]
+        reach = REACH_DIAMETERS * self.diameter_px * factor
+        return tuple(max(1, math.ceil(reach / edge)) for edge in self.spacing)
+
+
+def make_plan(
+    source: ImageSource,
+    settings: Settings,
+    *,
+    network: Any,
+    diameter_px: float,
+    network_diameter_px: float,
+) -> Plan:
+    """Decide what one image's result depends on.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    settings : Settings
+        What the user set.
+    network : Architecture
+        Axes, inputs, outputs and divisor of the network.
+    diameter_px : float
+        Of a typical cell, given or measured.
+    network_diameter_px : float
+        Of the cells that the network knows.
+
+    Returns
+    -------
+    Plan
+        The same for the same pixels, however they are stored or cut.
+    """
+    mode = choose_mode(settings, len(source.shape), network.ndim)
+    picks = resolve_channels(
+        settings.channels,
+        names=source.names,
+        n_channels=source.n_channels,
+        n_inputs=network.n_inputs,
+        rgb=source.rgb,
+    )
+    factor = network_diameter_px / diameter_px
+    factors = {
+        "2d": (factor, factor),
+        "planes": (1.0, factor, factor),
+        "3d": (factor * settings.anisotropy, factor, factor),
+    }
+    scale = Scale.of(factors[mode])
+    filters = filters_of(settings, scale, mode)
+    return Plan(
+        settings=settings,
+        mode=mode,
+        shape=source.shape,
+        picks=picks,
+        ranges=measure_ranges(Inputs(source, picks, filters), settings),
+        filters=filters,
+        diameter_px=float(diameter_px),
+        scale=scale,
+        views=views_of(scale.grid_shape(source.shape), mode, settings=settings, network=network),
+        n_outputs=network.n_outputs,
+    )
+
+
+def choose_mode(settings: Settings, ndim: int, network_ndim: int) -> Literal["2d", "planes", "3d"]:
+    """Return how an image of so many axes is seen by a network of so many.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user set.
+    ndim, network_ndim : int
+        Spatial axes of the image and of the network.
+
+    Returns
+    -------
+    {"2d", "planes", "3d"}
+        The mode.
+    """
+    if ndim not in (2, 3) or network_ndim > ndim:
+        raise ValueError(
+            f"a network of {network_ndim} axes needs an image of {network_ndim} to 3 spatial axes,"
+            f" got one of {ndim}."
+        )
+    mode = settings.mode
+    if mode == "auto":
+        deep = ndim == 3 and (network_ndim == 3 or settings.anisotropy <= ANISOTROPY_3D)
+        mode = "2d" if ndim == 2 else "3d" if deep else "planes"
+    if (mode == "2d") != (ndim == 2) or (mode == "planes" and network_ndim == 3):
+        raise ValueError(
+            f"mode {mode!r} needs {'an image y, x' if mode == '2d' else 'a volume z, y, x'}"
+            f"{' and a network of 2 axes' if mode == 'planes' else ''}, got {ndim} spatial axes and"
+            f" a network of {network_ndim}. mode='auto' takes one that fits."
+        )
+    return mode
+
+
+def filters_of(settings: Settings, scale: Scale, mode: str) -> Filters | None:
+    """Return what smooths and sharpens the inputs; None for nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user set.
+    scale : Scale
+        The network's grid over level 0.
+    mode : str
+        In mode planes nothing is smoothed along z.
+
+    Returns
+    -------
+    Filters or None
+        Sigmas per axis.
+    """
+    depth = {"2d": (), "planes": (0.0,), "3d": (1 / settings.anisotropy,)}[mode]
+    axes = (*depth, 1.0, 1.0)
+    fewer = antialias_sigma_px(scale) if settings.antialias else (0.0,) * len(axes)
+    smooth = tuple(
+        math.hypot(settings.smooth_px * axis, sigma)
+        for axis, sigma in zip(axes, fewer, strict=True)
+    )
+    sharpen = tuple(settings.sharpen_px * axis for axis in axes)
+    return Filters(smooth, sharpen) if any(smooth) or any(sharpen) else None
+
+
+def views_of(
+    grid: tuple[int, ...], mode: str, *, settings: Settings, network: Any
+) -> tuple[View, ...]:
+    """Return from which sides a network looks: in 3D one of planes looks along z, x and y.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        Shape of the network's grid.
+    mode : str
+        How the image is seen.
+    settings : Settings
+        Size of the windows.
+    network : Architecture
+        Its axes and divisor.
+
+    Returns
+    -------
+    tuple of View
+        In the order in which they are summed.
+    """
+    sides: tuple[tuple[int, ...], ...] = (tuple(range(len(grid))),)
+    if mode == "planes":
+        sides = ((1, 2),)
+    elif mode == "3d" and network.ndim == 2:
+        sides = ((1, 2), (0, 1), (0, 2))
+    size = math.ceil(settings.window_px / network.divisor) * network.divisor
+    return tuple(
+        view_of(
+            grid,
+            axes,
+            window_px=size,
+            overlap_px=min(settings.overlap_px, size // 2),
+            divisor=network.divisor,
+        )
+        for axes in sides
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The network's inputs before they are normalised, on level 0.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    picks : tuple of Pick
+        What each input takes.
+    filters : Filters or None
+        What smooths and sharpens.
+    """
+
+    source: ImageSource
+    picks: tuple[Pick, ...]
+    filters: Filters | None
+
+    def of(self, box: Box) -> NDArray[np.float32]:
+        """Return the inputs of a box.
+
+        Parameters
+        ----------
+        box : Box
+            On level 0.
+
+        Returns
+        -------
+        float32 array [n_inputs, *box]
+            Finite.
+        """
+        halo = self.filters.support_px if self.filters else (0,) * box.ndim
+        wide = box.grow(halo).clip(Box.of(self.source.shape))
+        inputs = gather_channels(self.source.read(wide), self.picks)
+        check_finite(inputs, origin=wide.start)
+        if self.filters is None:
+            return inputs
+        return self.filters.apply(inputs, box=box, origin=wide.start, shape=self.source.shape)
+
+
+def measure_ranges(inputs: Inputs, settings: Settings) -> tuple[Range, ...] | LocalRanges:
+    """Find the grey values that become 0 and 1, from pixels at places that the shape decides.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Of the image.
+    settings : Settings
+        What the user set.
+
+    Returns
+    -------
+    tuple of Range or LocalRanges
+        One per input, or a grid of them.
+    """
+    given = (0.0, 1.0) if settings.normalise == "off" else settings.value_range
+    if given is not None:
+        return input_ranges([], inputs.picks, given=given)
+    shape, percentiles = inputs.source.shape, settings.percentiles or (1.0, 99.0)
+    if settings.normalise == "local":
+        edge = (1,) * (len(shape) - 2) + (settings.local_px,) * 2
+        groups = local_boxes(shape, edge)
+        return local_ranges(
+            ([inputs.of(box) for box in group] for group in groups),
+            shape=shape,
+            edge_px=edge,
+            percentiles=percentiles,
+        )
+    blocks = [inputs.of(box) for box in sample_boxes(shape)]
+    return input_ranges(blocks, inputs.picks, percentiles=percentiles)
+
+
+def network_source(
+    source: ImageSource, plan: Plan, *, threads: int | None = None
+) -> Callable[[Box], NDArray[np.float32] | None]:
+    """Return what makes the network's input of a box of its grid; None where all is one value.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    plan : Plan
+        What is done to its pixels.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    callable
+        From a box of the network's grid to float32 [n_inputs, *box] or None.
+    """
+    raw = Inputs(source, plan.picks, plan.filters)
+
+    def make(box: Box) -> NDArray[np.float32] | None:
+        needed = plan.scale.source_box(box, plan.shape)
+        inputs = raw.of(needed)
+        if is_blank(inputs):
+            return None
+        if isinstance(plan.ranges, LocalRanges):
+            inputs = plan.ranges.apply(
+                inputs, origin=needed.start, invert=plan.settings.invert, threads=threads
+            )
+        else:
+            inputs = apply_ranges(inputs, plan.ranges, invert=plan.settings.invert)
+        return resample(
+            inputs,
+            box=box,
+            origin=needed.start,
+            source_shape=plan.shape,
+            num=plan.scale.num,
+            den=plan.scale.den,
+            threads=threads,
+        )
+
+    return make

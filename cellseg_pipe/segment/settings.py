@@ -1,0 +1,154 @@
+"""What a user may set for one image, checked before any work; numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cellseg_pipe.kernels.follow import Mode as Following
+from cellseg_pipe.kernels.follow import Sampling
+
+__all__ = ["Mode", "Settings"]
+
+Mode = Literal["auto", "2d", "planes", "3d"]
+DiameterBy = Literal["samples", "style"]
+Normalise = Literal["global", "local", "off"]
+CHOICES = {
+    "mode": get_args(Mode),
+    "normalise": get_args(Normalise),
+    "diameter_by": get_args(DiameterBy),
+    "following": get_args(Following),
+    "sampling": get_args(Sampling),
+}
+# name: (lowest, whether the lowest itself is allowed)
+LOWEST = {
+    "diameter_px": (0, False),
+    "anisotropy": (0, False),
+    "smooth_px": (0, True),
+    "sharpen_px": (0, True),
+    "flow_smooth_px": (0, True),
+    "min_size_px": (0, True),
+    "max_size_px": (1, True),
+    "niter": (1, True),
+    "flow_threshold": (0, True),
+    "local_px": (16, True),
+    "window_px": (64, True),
+    "overlap_px": (0, True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How one image is segmented.
+
+    Parameters
+    ----------
+    channels : int, str or sequence of these, optional
+        What the network's inputs take: numbers from 0, names, "grey", "hematoxylin", "eosin",
+        "dab"; None in a sequence for an input of zeros.
+    mode : {"auto", "2d", "planes", "3d"}
+        How a volume is seen: plane by plane with cells joined through Z, or from three sides.
+        "auto" is "2d" for an image, and "3d" for a volume unless it is very anisotropic.
+    diameter_px : float, optional
+        Diameter of a typical cell along the axes y, x; measured if it is not given.
+    diameter_by : {"samples", "style"}
+        How it is measured: samples are segmented at several scales, or at the one that a regression
+        on the network's style suggests, where the model has one.
+    anisotropy : float
+        Distance of planes over the edge of a pixel.
+    normalise : {"global", "local", "off"}
+        Whether grey values are brought to 0 .. 1 over the whole image, in blocks, or not at all.
+    percentiles : tuple of float, optional
+        Which of the sampled pixels become 0 and 1; those of the model by default.
+    value_range : tuple of float, optional
+        Grey values that become 0 and 1, instead of percentiles.
+    local_px : int
+        Edge of a block of the local normalisation.
+    invert : bool
+        Dark cells on bright ground.
+    smooth_px, sharpen_px : float
+        Sigma of the gaussian that smooths, and of the one that is taken away, before normalising.
+    antialias : bool
+        Smooth before the image is made smaller.
+    augment : bool
+        Average over the mirror images of each window.
+    window_px, overlap_px : int
+        Edge of the network's windows, and what neighbours share.
+    cellprob_threshold : float
+        Logit above which a pixel is in a cell.
+    flow_threshold : float or None
+        Cells with a larger flow error are dropped; None or 0 keeps all.
+    min_size_px, max_size_px : int, optional
+        Smallest and largest area (volume) of a cell.
+    niter : int, optional
+        Steps along the flow; by default 200 at the network's scale.
+    following : {"fast", "exact"}
+        How particles follow the flow.
+    sampling : {"linear", "nearest"}
+        Where particles read it.
+    reach_px : int or sequence of int, optional
+        How far from its centre a cell may extend, per axis; twice the diameter by default.
+    resample : bool
+        Follow the flow on the image's own grid; else on the network's.
+    fill : bool
+        Whether cells get the background that they enclose.
+    keep_border : bool
+        Whether cells that touch the border of the image are kept.
+    flow_smooth_px : float
+        Sigma of a gaussian over the flow, in 3D.
+    stitch_threshold : float
+        IoU above which cells of neighbouring planes are one, in mode planes.
+    """
+
+    channels: int | str | None | Sequence[int | str | None] = None
+    mode: Mode = "auto"
+    diameter_px: float | None = None
+    diameter_by: DiameterBy = "samples"
+    anisotropy: float = 1.0
+    normalise: Normalise = "global"
+    percentiles: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
+    local_px: int = 256
+    invert: bool = False
+    smooth_px: float = 0.0
+    sharpen_px: float = 0.0
+    antialias: bool = False
+    augment: bool = False
+    window_px: int = 512
+    overlap_px: int = 48
+    cellprob_threshold: float = 0.0
+    flow_threshold: float | None = 0.4
+    min_size_px: int = 15
+    max_size_px: int | None = None
+    niter: int | None = None
+    following: Following = "fast"
+    sampling: Sampling = "linear"
+    reach_px: int | Sequence[int] | None = None
+    resample: bool = True
+    fill: bool = True
+    keep_border: bool = True
+    flow_smooth_px: float = 0.0
+    stitch_threshold: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} needs to be one of {', '.join(choices)}, got {value!r}.")
+        for name, (low, included) in LOWEST.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            # Written so that NaN is refused too.
+            if not (value >= low if included else value > low) or value == float("inf"):
+                rule = f"{low} or more" if included else f"above {low}"
+                raise ValueError(f"{name} needs a number {rule}, got {value}.")
+        if not 0 < self.stitch_threshold <= 1:
+            raise ValueError(
+                f"stitch_threshold needs an IoU above 0, up to 1, got {self.stitch_threshold}."
+            )
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(
+                f"value_range needs two grey values, the lower one first, got {self.value_range}."
+            )

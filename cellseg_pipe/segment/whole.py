@@ -1,0 +1,302 @@
+"""Segments one image in memory: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellseg_pipe.diameter import (
+    Diameter,
+    Sample,
+    measure_diameter,
+    refined,
+    region_edge,
+    sample_regions,
+)
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.kernels import border_objects, diameter_px
+from cellseg_pipe.nets.engine import Engine, engine_for
+from cellseg_pipe.segment.cells import Cells, cells_of, table_of
+from cellseg_pipe.segment.image import channels_first, source_of, with_spacing
+from cellseg_pipe.segment.memory import check_memory
+from cellseg_pipe.segment.plan import ImageSource, Plan, make_plan, network_source
+from cellseg_pipe.segment.predict import on_level_0, records_of
+from cellseg_pipe.segment.settings import Settings
+
+__all__ = ["Segmentation", "segment", "segment_many"]
+
+log = logging.getLogger(__name__)
+SHARE_DROPPED = 0.01  # of the foreground, beyond which it is worth a warning
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One segmented image.
+
+    Parameters
+    ----------
+    labels : uint32 array [*spatial]
+        Ids from 1 without gaps, 0 for background.
+    flow : float32 array [n_axes, *spatial]
+        Unit vectors, on the grid on which particles followed them.
+    logit : float32 array [*spatial]
+        On the same grid.
+    style : float32 array [n]
+        The network's summary of the image.
+    table : dict of str to array [n]
+        One row per cell, ascending by label.
+    diameter_px : float
+        Given, or measured.
+    diameter : Diameter or None
+        How it was measured.
+    plan : Plan
+        What the result depends on beside pixels and network.
+    numerics : str
+        Device, type, instructions and version that the last bits depend on.
+    n_dropped : int
+        Particles left out because their path strays beyond the reach.
+    warnings : tuple of str
+        What the user should know.
+    """
+
+    labels: NDArray[np.uint32]
+    flow: NDArray[np.float32]
+    logit: NDArray[np.float32]
+    style: NDArray[np.float32]
+    table: dict[str, NDArray[Any]]
+    diameter_px: float
+    diameter: Diameter | None
+    plan: Plan
+    numerics: str
+    n_dropped: int
+    warnings: tuple[str, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells were found."""
+        return len(self.table["label"])
+
+
+def segment(
+    image: ArrayLike,
+    *,
+    model: Any = "nuclei",
+    axes: str | None = None,
+    rgb: bool | None = None,
+    channel_names: Iterable[str] = (),
+    spacing_um: tuple[float, ...] | None = None,
+    diameter_um: float | None = None,
+    side_model: Any = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Segmentation:
+    """Segment the cells of one image.
+
+    Parameters
+    ----------
+    image : real array
+        An image y, x; a volume z, y, x; with channels first, or colours last.
+    model : str, path, Model or Engine
+        Name or file of a model, ours or the peer's, or one that is loaded.
+    axes : str, optional
+        A letter per axis, out of c, z, y, x; guessed from the shape by default, and logged.
+    rgb : bool, optional
+        Whether the channels are red, green and blue; by default if there are 3 or 4 and come last.
+    channel_names : iterable of str
+        Names of the channels.
+    spacing_um : tuple of float, optional
+        Edges of a voxel along z, y, x (or y, x). Sets the anisotropy of a volume.
+    diameter_um : float, optional
+        Diameter of a typical cell; needs `spacing_um`.
+    side_model : str, path or Model, optional
+        Another network for the views along y and x, in mode 3d.
+    device : {"auto", "cpu", "cuda"}
+        Where the network runs; auto takes a GPU if there is one, and says so.
+    precision : {"auto", "fp32", "bf16"}
+        Type of the network's maps; fp32 gives the same bits on more machines.
+    threads : int, optional
+        Threads to use; all that the process may use by default. The result does not depend on it.
+    progress : callable, optional
+        Is told how many of how many windows are done.
+    **settings
+        Those of `Settings`: channels, mode, diameter_px, anisotropy, thresholds and so on.
+
+    Returns
+    -------
+    Segmentation
+        Labels, flow, logit, style, table.
+    """
+    engine = engine_for(model, device=device, precision=precision, threads=threads)
+    sides = (
+        engine_for(side_model, device=device, precision=precision, threads=threads)
+        if side_model is not None
+        else None
+    )
+    pixels, colours = channels_first(image, axes)
+    source = source_of(pixels, tuple(channel_names), rgb=colours if rgb is None else rgb)
+    settings.setdefault("percentiles", engine.percentiles)
+    chosen = with_spacing(settings, source.shape, spacing_um, diameter_um=diameter_um)
+    nets = (engine, sides) if sides else (engine,)
+    run = Run(source, chosen, nets, threads)
+    measured = None if chosen.diameter_px else run.measured_diameter()
+    diameter = chosen.diameter_px or (measured.px if measured else engine.diameter_px)
+    plan = run.plan(diameter)
+    check_memory(plan)
+    warnings = [*flat_inputs(plan)]
+    answer, cells = run.cells(plan, progress)
+    foreground = np.count_nonzero(answer.logit > chosen.cellprob_threshold)
+    if cells.n_dropped > SHARE_DROPPED * foreground:
+        warnings.append(
+            f"{cells.n_dropped} of {foreground} foreground pixels lead farther than the reach of"
+            f" {plan.reach_px} px and were left out: cells are larger than the diameter of"
+            f" {diameter:.1f} px suggests. Give a larger diameter or reach_px."
+        )
+    for warning in warnings:
+        log.warning("%s", warning)
+    names = source.names or tuple(str(i) for i in range(source.n_channels))
+    return Segmentation(
+        labels=cells.labels,
+        flow=answer.flow,
+        logit=answer.logit,
+        style=answer.style,
+        table=table_of(cells, pixels, names),
+        diameter_px=diameter,
+        diameter=measured,
+        plan=plan,
+        numerics=engine.numerics,
+        n_dropped=cells.n_dropped,
+        warnings=tuple(warnings),
+    )
+
+
+def segment_many(
+    images: Iterable[ArrayLike | tuple[ArrayLike, Mapping[str, Any]]], **settings: Any
+) -> Iterator[Segmentation]:
+    """Segment images one after the other with one loaded model.
+
+    Parameters
+    ----------
+    images : iterable of array or (array, settings)
+        Each image, with what is set for it alone.
+    **settings
+        Those of `segment`, for all of them.
+
+    Yields
+    ------
+    Segmentation
+        In the order of the images; nothing of one is kept for the next.
+    """
+    shared = {
+        name: settings[name] for name in ("device", "precision", "threads") if name in settings
+    }
+    engine = engine_for(settings.pop("model", "nuclei"), **shared)
+    for image in images:
+        pixels, own = image if isinstance(image, tuple) else (image, {})
+        yield segment(pixels, **{"model": engine, **settings, **own})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One image with its networks: plans and carries out at any diameter."""
+
+    source: ImageSource
+    settings: Settings
+    nets: tuple[Engine, ...]
+    threads: int | None
+
+    def plan(self, diameter: float, settings: Settings | None = None) -> Plan:
+        """Freeze everything for a diameter."""
+        return make_plan(
+            self.source,
+            settings or self.settings,
+            network=self.nets[0].architecture,
+            diameter_px=diameter,
+            network_diameter_px=self.nets[0].diameter_px,
+        )
+
+    def cells(
+        self, plan: Plan, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Any, Cells]:
+        """Return the network's answer for the whole image, and its cells."""
+        total, done = sum(len(view.lattice) for view in plan.views), 0
+
+        def count(n: int) -> None:
+            nonlocal done
+            done += n
+            if progress:
+                progress(done, total)
+
+        make = network_source(self.source, plan, threads=self.threads)
+        records = records_of(self.nets, make, plan, progress=count)
+        box = Box.of(plan.shape if plan.settings.resample else plan.grid_shape)
+        answer = on_level_0(records, plan, box)
+        return answer, cells_of(answer, plan, threads=self.threads)
+
+    def measured_diameter(self) -> Diameter:
+        """Segment samples of the image at several scales; grey values as in the whole image."""
+        engine = self.nets[0]
+        ranges = self.plan(engine.diameter_px).ranges
+        styles: list[NDArray[np.float32]] = []
+
+        def sample_at(trial: float) -> Sample:
+            regions = sample_regions(self.source.shape, region_edge(trial))
+            parts = [self._sample(box, trial, ranges) for box in regions]
+            styles.extend(part[2] for part in parts)
+            return Sample(*(np.concatenate([part[i] for part in parts]) for i in (0, 1)))
+
+        if self.settings.diameter_by == "samples":
+            return measure_diameter(sample_at, engine.diameter_px)
+        if engine.size is None:
+            raise ValueError(
+                f"diameter_by='style' needs a model with a size regression, and"
+                f" {engine.name} has none. Give diameter_px, or diameter_by='samples'."
+            )
+        sample_at(engine.diameter_px)
+        guess = engine.size.diameter_px(np.mean(styles, axis=0))
+        return refined(sample_at, Sample(np.array([guess]), np.ones(1)), rounds=1)
+
+    def _sample(self, box: Box, trial: float, ranges: Any) -> tuple[NDArray[Any], ...]:
+        """Return diameters and qualities of the cells inside one region, and its style."""
+        flat = self.source.read(box)
+        pixels = flat.reshape(flat.shape[0], *box.shape[-2:])
+        region = source_of(pixels, self.source.names, rgb=self.source.rgb)
+        alone = replace(self.settings, mode="2d", reach_px=None, resample=True, augment=False)
+        part = replace(self, source=region, settings=alone)
+        plan = part.plan(trial)
+        if isinstance(ranges, tuple):  # a grid of local ranges fits no other image
+            plan = replace(plan, ranges=ranges)
+        answer, cells = part.cells(plan)
+        inside = ~np.isin(np.arange(1, cells.probability.size + 1), border_objects(cells.labels))
+        areas = np.bincount(cells.labels.ravel(), minlength=cells.probability.size + 1)[1:]
+        error = np.nan_to_num(cells.flow_error)
+        quality = cells.probability * np.clip(1 - error / 0.4, 0, 1)
+        return diameter_px(areas[inside], 2), quality[inside], answer.style
+
+
+def flat_inputs(plan: Plan) -> Iterator[str]:
+    """Yield a warning for each input that takes something and finds no contrast in it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+
+    Yields
+    ------
+    str
+        The warning.
+    """
+    flat = (
+        [part.flat for part in plan.ranges] if isinstance(plan.ranges, tuple) else plan.ranges.flat
+    )
+    for number, (pick, is_flat) in enumerate(zip(plan.picks, flat, strict=True)):
+        if is_flat and pick.kind != "zero":
+            yield f"input {number} of the network has no contrast: its channel is constant"

@@ -1,0 +1,264 @@
+"""One image in memory: right cells, the same for any way to cut, clear words for bad input."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.metrics import evaluate
+from cellseg_pipe.nets.checkpoint import load
+from cellseg_pipe.nets.engine import Engine, choose_device
+from cellseg_pipe.segment import (
+    ImageSource,
+    Settings,
+    cells_of,
+    make_plan,
+    network_source,
+    on_level_0,
+    records_of,
+    segment,
+    segment_many,
+)
+from cellseg_pipe.synth import PRESETS, render
+
+TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Engine(load(TINY), device="cpu", precision="fp32")
+
+
+def scene(name="nuclei", shape=(300, 340), *, seed=5, **changes):
+    spec = replace(PRESETS[name], shape=shape, seed=seed, **changes)
+    piece = render(spec, Box.of(spec.shape))
+    return piece.image, piece.labels
+
+
+@pytest.mark.parametrize("diameter", [20, 30, 45])
+def test_cells_are_found_at_several_scales(tiny, diameter):
+    image, truth = scene(diameter_px=diameter)
+    found = segment(image[0], model=tiny, diameter_px=diameter)
+    assert evaluate(found.labels, truth).ap[0.5] > 0.85
+    assert found.labels.dtype == np.uint32 and found.labels.shape == truth.shape
+    assert found.flow.shape == (2, *truth.shape) and found.logit.shape == truth.shape
+
+
+def test_two_channels_and_their_order(tiny):
+    image, truth = scene("cells", diameter_px=40)
+    right = segment(image, model=tiny, axes="cyx", channels=[1, 0], diameter_px=40)
+    named = segment(
+        image,
+        model=tiny,
+        axes="cyx",
+        channel_names=("nuclei", "body"),
+        channels=["body", "nuclei"],
+        diameter_px=40,
+    )
+    assert evaluate(right.labels, truth).ap[0.5] > 0.75
+    np.testing.assert_array_equal(right.labels, named.labels)
+
+
+def test_the_diameter_is_measured(tiny):
+    image, truth = scene(diameter_px=44, shape=(420, 420))
+    found = segment(image[0], model=tiny)
+    areas = np.bincount(truth.ravel())[1:]
+    median = np.median(2 * np.sqrt(areas[areas > 0] / np.pi))
+    assert found.diameter_px == pytest.approx(median, rel=0.2)
+    assert found.diameter.low_px <= found.diameter_px <= found.diameter.high_px
+    assert found.diameter.n_cells > 5
+    assert evaluate(found.labels, truth).ap[0.5] > 0.8
+
+
+def test_a_diameter_in_micrometres(tiny):
+    image, _ = scene(diameter_px=24)
+    by_px = segment(image[0], model=tiny, diameter_px=24)
+    by_um = segment(image[0], model=tiny, diameter_um=12, spacing_um=(0.5, 0.5))
+    np.testing.assert_array_equal(by_px.labels, by_um.labels)
+
+
+def test_a_style_regression_that_is_not_there_is_refused(tiny):
+    with pytest.raises(ValueError, match="needs a model with a size regression, and tiny has none"):
+        segment(scene()[0][0], model=tiny, diameter_by="style")
+
+
+@pytest.mark.parametrize("mode", ["planes", "3d"])
+def test_volumes(tiny, mode):
+    image, truth = scene(
+        "volume", (24, 120, 130), anisotropy=1.0, diameter_px=24, crowding=0.6, photons=150, haze=0
+    )
+    found = segment(image[0], model=tiny, mode=mode, diameter_px=24, axes="zyx")
+    assert found.labels.shape == truth.shape
+    assert evaluate(found.labels, truth).ap[0.5] > 0.5
+    assert found.plan.mode == mode
+
+
+def parts_of_a_run(engine, image, settings, diameter):
+    source = ImageSource(image.shape[1:], len(image), lambda box: image[(slice(None), *box.slices)])
+    plan = make_plan(
+        source,
+        settings,
+        network=engine.architecture,
+        diameter_px=diameter,
+        network_diameter_px=engine.diameter_px,
+    )
+    return plan, records_of((engine,), network_source(source, plan), plan)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((203, 251), {}),
+        ((203, 251), {"resample": False}),
+        ((203, 251), {"smooth_px": 1.0, "sharpen_px": 6.0, "invert": True}),
+        ((203, 251), {"normalise": "local", "local_px": 64}),
+        ((11, 70, 93), {"mode": "planes"}),
+        ((17, 60, 75), {"mode": "3d", "anisotropy": 1.7, "flow_smooth_px": 1.0}),
+    ],
+)
+def test_the_network_says_the_same_of_a_box_and_of_the_whole(tiny, shape, settings):
+    image, _ = scene("volume" if len(shape) == 3 else "nuclei", shape, diameter_px=20)
+    given = Settings(window_px=96, overlap_px=32, **settings)
+    plan, records = parts_of_a_run(tiny, image, given, 20.0)
+    grid = plan.shape if given.resample else plan.grid_shape
+    whole = on_level_0(records, plan, Box.of(grid))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        start = tuple(int(rng.integers(0, n - 4)) for n in grid)
+        stop = tuple(int(rng.integers(a + 1, n + 1)) for a, n in zip(start, grid, strict=True))
+        box = Box(start, stop)
+        part = on_level_0(records, plan, box)
+        np.testing.assert_array_equal(part.flow, whole.flow[(slice(None), *box.slices)])
+        np.testing.assert_array_equal(part.logit, whole.logit[box.slices])
+
+
+def test_threads_change_nothing(tiny):
+    image, _ = scene(diameter_px=26)
+    one = segment(image[0], model=load(TINY), diameter_px=26, threads=1, precision="fp32")
+    two = segment(image[0], model=load(TINY), diameter_px=26, threads=2, precision="fp32")
+    for name in ("labels", "flow", "logit", "style"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert all(np.array_equal(one.table[k], two.table[k], equal_nan=True) for k in one.table)
+
+
+def test_inverted_and_scaled_images_give_nearly_the_same(tiny):
+    image, truth = scene(diameter_px=30)
+    plain = segment(image[0], model=tiny, diameter_px=30)
+    bright = segment(image[0].astype(np.uint16) * 7 + 300, model=tiny, diameter_px=30)
+    dark = segment(60000 - image[0].astype(np.int64), model=tiny, diameter_px=30, invert=True)
+    for other in (bright, dark):
+        assert evaluate(other.labels, plain.labels).ap[0.75] > 0.9
+
+
+def test_settings_of_cells(tiny):
+    image, _ = scene(diameter_px=30)
+    every = segment(image[0], model=tiny, diameter_px=30, min_size_px=0)
+    areas = every.table["area_px"]
+    least = int(np.median(areas))
+    large = segment(image[0], model=tiny, diameter_px=30, min_size_px=least)
+    assert 0 < large.n_cells < every.n_cells
+    inner = segment(image[0], model=tiny, diameter_px=30, min_size_px=0, keep_border=False)
+    assert inner.n_cells == np.count_nonzero(~every.table["on_border"])
+    assert not inner.table["on_border"].any()
+    strict = segment(image[0], model=tiny, diameter_px=30, flow_threshold=0.05)
+    assert strict.n_cells < every.n_cells
+    assert (strict.table["flow_error"] <= 0.05).all()
+
+
+def test_the_table_measures_the_labels(tiny):
+    image, _ = scene(diameter_px=30)
+    found = segment(image[0], model=tiny, diameter_px=30)
+    table = found.table
+    assert table["label"].tolist() == list(range(1, found.labels.max() + 1))
+    k = 3
+    inside = found.labels == k
+    y, x = np.nonzero(inside)
+    row = k - 1
+    assert table["area_px"][row] == inside.sum()
+    assert (table["y_px"][row], table["x_px"][row]) == pytest.approx((y.mean(), x.mean()))
+    assert table["mean_0"][row] == pytest.approx(image[0][inside].mean())
+    assert 0.5 < table["probability"][row] <= 1
+
+
+def test_many_images_with_settings_of_their_own(tiny):
+    first, second = scene(diameter_px=30)[0][0], scene(diameter_px=20, seed=8)[0][0]
+    many = list(segment_many([first, (second, {"diameter_px": 20})], model=tiny, diameter_px=30))
+    for image, diameter, found in ((first, 30, many[0]), (second, 20, many[1])):
+        alone = segment(image, model=tiny, diameter_px=diameter)
+        np.testing.assert_array_equal(found.labels, alone.labels)
+
+
+@pytest.mark.parametrize("value", [0, 7.5])
+def test_a_constant_image_has_no_cells_and_a_warning(tiny, value, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = segment(np.full((90, 80), value, np.float32), model=tiny, diameter_px=30)
+    assert found.n_cells == 0 and not found.labels.any()
+    assert "no contrast" in caplog.text and "no contrast" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "settings", "error", "message"),
+    [
+        (np.zeros((0, 5)), {}, ValueError, "image with pixels"),
+        (np.zeros(5), {}, ValueError, "2 to 4 axes"),
+        (np.zeros((2, 2, 9, 9, 9)), {}, ValueError, "2 to 4 axes"),
+        (np.zeros((9, 9), complex), {}, TypeError, "real numbers"),
+        (np.full((9, 9), np.nan), {}, ValueError, "finite pixels"),
+        (np.ones((9, 9)), {"diameter_px": 0}, ValueError, "diameter_px needs a number above 0"),
+        (np.ones((9, 9)), {"diameter_px": -3}, ValueError, "diameter_px needs a number above 0"),
+        (np.ones((9, 9)), {"diameter_um": 3}, ValueError, "needs the size of a pixel"),
+        (np.ones((9, 9)), {"channels": 4}, ValueError, "no channel 4"),
+        (np.ones((9, 9)), {"channels": ["DAPI"]}, ValueError, "no channel 'DAPI'"),
+        (np.ones((3, 9, 9)), {"axes": "cyx"}, ValueError, "the image has 3 channels"),
+        (np.ones((9, 9)), {"channels": [0, 0, 0]}, ValueError, "1 to 2 entries"),
+        (np.ones((9, 9)), {"mode": "3d"}, ValueError, "volume z, y, x"),
+        (np.ones((9, 9)), {"mode": "4d"}, ValueError, "mode needs to be one of"),
+        (np.ones((9, 9)), {"axes": "xyz"}, ValueError, "axes needs a letter"),
+        (np.ones((9, 9)), {"device": "tpu"}, ValueError, "device needs to be"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(tiny, image, settings, error, message):
+    model = load(TINY) if "device" in settings else tiny
+    with pytest.raises(error, match=message):
+        segment(
+            image,
+            model=model,
+            **{"diameter_px": 30, **settings} if "diameter_um" not in settings else settings,
+        )
+
+
+def test_a_gpu_that_is_not_there_is_an_error():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="needs a GPU that torch sees, got 0"):
+        choose_device("cuda")
+    assert choose_device("auto") == "cpu"
+
+
+def test_too_large_for_the_memory_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr("cellseg_pipe.segment.memory.available_bytes", lambda: 10**8)
+    with pytest.raises(MemoryError, match="needs about .* GB, got 0.1 GB"):
+        segment(scene()[0][0], model=tiny, diameter_px=30)
+
+
+def test_cells_too_large_for_the_reach_are_said(tiny, caplog):
+    image, _ = scene(diameter_px=30)
+    found = segment(image[0], model=tiny, diameter_px=30, reach_px=6)
+    assert found.n_dropped > 0 and "lead farther than the reach" in found.warnings[0]
+
+
+def test_ids_go_by_block_then_by_peak(tiny, monkeypatch):
+    image, _ = scene(diameter_px=22)
+    plan, records = parts_of_a_run(tiny, image, Settings(), 22.0)
+    answer = on_level_0(records, plan, Box.of(plan.shape))
+    usual = cells_of(answer, plan)
+    monkeypatch.setattr("cellseg_pipe.segment.cells.BLOCK_PX", {2: (100, 100)})
+    blocked = cells_of(answer, plan)
+    np.testing.assert_array_equal(usual.labels > 0, blocked.labels > 0)
+    top_left = np.unique(blocked.labels[:60, :60])
+    assert top_left[1:].max() < np.unique(blocked.labels[240:, 280:])[1:].min()
