@@ -17,6 +17,7 @@ from cellseg_pipe.tiles import Lattice
 __all__ = ["Network", "Record", "View", "blend", "predict", "view_of"]
 
 FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
+BORDER_PX = 8  # as the peer
 FLOW_MAX = 100.0  # a network gone wild stays within what can be followed
 LOGIT_MAX = 30.0  # beyond it a probability is 0 or 1 in float32
 WINDOWS_AT_ONCE = 8  # on a GPU; a CPU is faster with one, whose maps stay in its cache
@@ -53,13 +54,53 @@ class View:
     Parameters
     ----------
     lattice : Lattice
-        The windows, on the network's grid; one voxel thick along an axis that is not seen.
+        The windows, over the network's grid and a border round it; one voxel thick along an axis
+        that is not seen.
     axes : tuple of int
         Axes of the image that are the network's own, in its order.
+    border_px : tuple of int
+        How far the lattice reaches beyond the image per axis. There the input is 0, so that a cell
+        on the border looks as if it ended there, as networks have learned.
     """
 
     lattice: Lattice
     axes: tuple[int, ...]
+    border_px: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image on the network's grid."""
+        return tuple(n - 2 * b for n, b in zip(self.lattice.shape, self.border_px, strict=True))
+
+    def box(self, index: tuple[int, ...]) -> Box:
+        """Return a window on the network's grid; it may reach beyond the image.
+
+        Parameters
+        ----------
+        index : tuple of int
+            The window's place.
+
+        Returns
+        -------
+        Box
+            Its pixels.
+        """
+        return self.lattice.box(index).shift(tuple(-b for b in self.border_px))
+
+    def over(self, box: Box) -> Iterator[tuple[int, ...]]:
+        """Yield the windows that meet a box, ascending: the order of blending.
+
+        Parameters
+        ----------
+        box : Box
+            On the network's grid.
+
+        Yields
+        ------
+        tuple of int
+            The window's place.
+        """
+        return self.lattice.over(box.shift(self.border_px))
 
     def edge(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """Return the edge of a window along the network's axes.
@@ -124,13 +165,14 @@ def view_of(
         The windows.
     """
     seen = [axis in axes for axis in range(len(shape))]
+    border = tuple(BORDER_PX if s and n else 0 for s, n in zip(seen, shape, strict=True))
     lattice = Lattice(
-        shape,
+        tuple(n + 2 * b for n, b in zip(shape, border, strict=True)),
         window=tuple(window_px if s else 1 for s in seen),
         overlap=tuple(overlap_px if s else 0 for s in seen),
         divisor=tuple(divisor if s else 1 for s in seen),
     )
-    return View(lattice, axes)
+    return View(lattice, axes, border)
 
 
 def predict(
@@ -177,7 +219,7 @@ def predict(
 
 
 def window_input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Return the input of a window along the network's axes, mirrored beyond the image.
+    """Return the input of a window along the network's axes, zero beyond the image.
 
     Parameters
     ----------
@@ -193,15 +235,14 @@ def window_input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[
     float32 array [n_inputs, *edge] or None
         None where the source has nothing.
     """
-    box = view.lattice.box(index)
-    inside = box.clip(Box.of(view.lattice.shape))
-    pixels = source(inside)
+    box = view.box(index)
+    inside = box.clip(Box.of(view.shape))
+    pixels = source(inside) if inside.size else None
     if pixels is None:
         return None
-    beyond = [(0, b - a) for a, b in zip(inside.stop, box.stop, strict=True)]
-    if any(after for _, after in beyond):
-        pixels = np.pad(pixels, [(0, 0), *beyond], mode="reflect")
-    return pixels.reshape(len(pixels), *view.edge(index))
+    padded = np.zeros((len(pixels), *box.shape), np.float32)
+    padded[(slice(None), *inside.relative_to(box.start).slices)] = pixels
+    return padded.reshape(len(pixels), *view.edge(index))
 
 
 def _run_alike(
@@ -293,7 +334,7 @@ def blend(
     total = np.zeros((n_outputs, *box.shape), np.float32)
     styles = []
     for record in records:
-        window = view.lattice.box(record.index)
+        window = view.box(record.index)
         shared = window.clip(box)
         part = record.values[(slice(None), *shared.relative_to(window.start).slices)]
         part = part.astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Cells:
         Of each cell; nan for an error that was not asked for.
     class_index : int64 array [n]
         Class of each cell; empty without class outputs.
-    n_dropped : int
+    n_too_far : int
         Particles whose path strays beyond the reach.
     """
 
@@ -49,7 +49,7 @@ class Cells:
     flow_error: NDArray[np.float64]
     probability: NDArray[np.float64]
     class_index: NDArray[np.int64]
-    n_dropped: int
+    n_too_far: int
 
 
 def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells:
@@ -76,7 +76,7 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     else:
         masks = _numbered(find_masks(answer.flow, answer.logit, **_rules(plan, answer, threads)))
         cells = Cells(
-            masks.labels, masks.flow_error, masks.probability, masks.class_index, masks.n_dropped
+            masks.labels, masks.flow_error, masks.probability, masks.class_index, masks.n_too_far
         )
     if not plan.settings.resample and not plan.scale.identity:
         cells = _on_level_0(cells, plan)
@@ -118,14 +118,14 @@ def _numbered(masks: Masks) -> Masks:
     new[order] = np.arange(1, order.size + 1)
     old = np.arange(1, order.size + 1, dtype=np.uint32)
     classes = masks.class_index[order] if masks.class_index.size else masks.class_index
-    return Masks(
+    return replace(
+        masks,
         labels=masks.labels if (new == old).all() else relabel(masks.labels, old, new),
         peak=masks.peak[order],
         area=masks.area[order],
         flow_error=masks.flow_error[order],
         logit=masks.logit[order],
         class_index=classes,
-        n_dropped=masks.n_dropped,
     )
 
 
@@ -156,7 +156,7 @@ def _chained(planes: list[Masks], plan: Plan) -> Cells:
         mean_error,
         1 / (1 + np.exp(-mean_logit)),
         np.empty(0, np.int64),
-        sum(plane.n_dropped for plane in planes),
+        sum(plane.n_too_far for plane in planes),
     )
 
 
@@ -178,7 +178,7 @@ def _on_level_0(cells: Cells, plan: Plan) -> Cells:
         den=plan.scale.num,
     )
     every = np.arange(1, cells.probability.size + 1, dtype=np.uint32)
-    moved = Cells(labels, cells.flow_error, cells.probability, cells.class_index, cells.n_dropped)
+    moved = Cells(labels, cells.flow_error, cells.probability, cells.class_index, cells.n_too_far)
     return _without(moved, every[boxes_and_areas(labels, ids=every).area == 0])
 
 
@@ -194,7 +194,7 @@ def _without(cells: Cells, ids: NDArray[np.uint32]) -> Cells:
         cells.flow_error[keep],
         cells.probability[keep],
         cells.class_index[keep] if cells.class_index.size else cells.class_index,
-        cells.n_dropped,
+        cells.n_too_far,
     )
 
 

@@ -74,7 +74,7 @@ def records_of(
             net,
             source,
             view,
-            indices=view.lattice.over(box),
+            indices=view.over(box),
             augment=plan.settings.augment,
         )
         for record in found:

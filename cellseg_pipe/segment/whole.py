@@ -58,7 +58,7 @@ class Segmentation:
         What the result depends on beside pixels and network.
     numerics : str
         Device, type, instructions and version that the last bits depend on.
-    n_dropped : int
+    n_too_far : int
         Particles left out because their path strays beyond the reach.
     warnings : tuple of str
         What the user should know.
@@ -73,7 +73,7 @@ class Segmentation:
     diameter: Diameter | None
     plan: Plan
     numerics: str
-    n_dropped: int
+    n_too_far: int
     warnings: tuple[str, ...]
 
     @property
@@ -153,9 +153,9 @@ def segment(
     warnings = [*flat_inputs(plan)]
     answer, cells = run.cells(plan, progress)
     foreground = np.count_nonzero(answer.logit > chosen.cellprob_threshold)
-    if cells.n_dropped > SHARE_DROPPED * foreground:
+    if cells.n_too_far > SHARE_DROPPED * foreground:
         warnings.append(
-            f"{cells.n_dropped} of {foreground} foreground pixels lead farther than the reach of"
+            f"{cells.n_too_far} of {foreground} foreground pixels lead farther than the reach of"
             f" {plan.reach_px} px and were left out: cells are larger than the diameter of"
             f" {diameter:.1f} px suggests. Give a larger diameter or reach_px."
         )
@@ -172,7 +172,7 @@ def segment(
         diameter=measured,
         plan=plan,
         numerics=engine.numerics,
-        n_dropped=cells.n_dropped,
+        n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
 

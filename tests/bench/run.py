@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 
+from networks import pictured  # noqa: E402
 from synthetic import network_like, scene_labels  # noqa: E402
 
 from cellseg_pipe.kernels import flows_from_labels, overlap_pairs  # noqa: E402
@@ -87,6 +88,8 @@ BENCHES = (
     Bench("labels to flows", "labels_to_flows", plane("touching"), sides=("exact",)),
     Bench("labels to flows, 3D", "labels_to_flows_3d", volume, sides=("exact",), repeats=1),
     Bench("flow check", "flow_error", plane("touching"), sides=("exact",)),
+    Bench("network, full width", "network", pictured, sides=("fast",), threads=(1, 2), repeats=2),
+    Bench("segment, full width", "segment", pictured, threads=(2,), repeats=2),
     Bench("stitching 10 planes", "stitch3d", planes, sides=("exact",), repeats=2),
 )
 

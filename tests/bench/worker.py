@@ -13,6 +13,8 @@ The input holds, by task (unit flow; the peer's five times that is made here, un
 | flow_error | labels, flow | errors |
 | stitch3d | planes, threshold (or .25) | labels |
 | fill_holes | labels, min_px (or 15) | labels |
+| network | image, net.* | output |
+| segment | image, net.* | labels |
 
 3D flow is passed on as it is: the peer's network would give the sum of three plane sets.
 Before the first timed run the task runs once on a tiny input, so that no compiling is timed.
@@ -33,6 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import networks
 import numpy as np
 
 N_STEPS = 200
@@ -69,10 +72,11 @@ def main() -> None:
     limit_threads(options.threads)
     tasks = peer_tasks() if options.side == "peer" else our_tasks(options.side, options.threads)
     task = tasks[options.task]
-    for _ in range(2):
-        task.compute(**task.prepare(tiny_arrays(task.tiny_shape)))
     with np.load(options.input) as archive:
         arrays = dict(archive)
+    few = networks.small(arrays) if "image" in arrays else tiny_arrays(task.tiny_shape)
+    for _ in range(2):
+        task.compute(**task.prepare(few))
     output, measured = measure(task, arrays, options.repeats)
     np.savez(options.output, **{task.output: output})
     report = {
@@ -118,6 +122,8 @@ TASK_NAMES = (
     "flow_error",
     "stitch3d",
     "fill_holes",
+    "network",
+    "segment",
 )
 
 
@@ -162,6 +168,8 @@ def peer_tasks() -> dict[str, Task]:
         "flow_error": Task(take_both, flow_errors, "errors"),
         "stitch3d": Task(take_planes, stitched, "labels", volume),
         "fill_holes": Task(take_holes, filled, "labels"),
+        "network": Task(networks.peer_network, networks.run, "output"),
+        "segment": Task(networks.peer_segment, networks.run, "labels"),
     }
 
 
@@ -206,6 +214,8 @@ def our_tasks(mode: str, n_threads: int) -> dict[str, Task]:
         "flow_error": Task(take("labels", "flow"), flow_errors, "errors"),
         "stitch3d": Task(take("planes", "threshold"), stitched, "labels", volume),
         "fill_holes": Task(take("labels", "min_px"), filled, "labels"),
+        "network": Task(networks.our_network(**run), networks.run, "output"),
+        "segment": Task(networks.our_segment(following=mode, **run), networks.run, "labels"),
     }
 
 
@@ -305,7 +315,7 @@ def main_array(arrays: Arrays) -> np.ndarray:
 
 def count(arrays: Arrays, output: np.ndarray, kind: str) -> int:
     """Return the number of labels the task made or read, or of points it moved."""
-    if kind in ("errors", "end_points"):
+    if kind in ("errors", "end_points", "output"):
         return output.shape[-1]
     labels = output if kind == "labels" else arrays["labels"]
     return int(labels.max(initial=0))

@@ -249,7 +249,7 @@ def test_too_large_for_the_memory_is_refused(tiny, monkeypatch):
 def test_cells_too_large_for_the_reach_are_said(tiny, caplog):
     image, _ = scene(diameter_px=30)
     found = segment(image[0], model=tiny, diameter_px=30, reach_px=6)
-    assert found.n_dropped > 0 and "lead farther than the reach" in found.warnings[0]
+    assert found.n_too_far > 0 and "lead farther than the reach" in found.warnings[0]
 
 
 def test_ids_go_by_block_then_by_peak(tiny, monkeypatch):
