@@ -12,6 +12,8 @@ if TYPE_CHECKING:
         stitch_planes,
     )
     from cellseg_pipe.metrics import evaluate
+    from cellseg_pipe.nets.catalog import load_model
+    from cellseg_pipe.segmentation import segment, segment_many
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,18 +21,26 @@ __all__ = [
     "find_masks",
     "flow_quality",
     "flows_from_labels",
+    "load_model",
     "masks_from_flows",
+    "segment",
+    "segment_many",
     "stitch_planes",
 ]
 
-_METRICS = ("evaluate",)
+_HOMES = {
+    "evaluate": "metrics",
+    "load_model": "nets.catalog",
+    "segment": "segmentation",
+    "segment_many": "segmentation",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that importing the package costs nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "metrics" if name in _METRICS else "kernels"
+    home = _HOMES.get(name, "kernels")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

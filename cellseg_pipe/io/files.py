@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
-__all__ = ["written_whole"]
+__all__ = ["binary_whole", "written_whole"]
 
 
 @contextlib.contextmanager
@@ -26,10 +27,32 @@ def written_whole(path: Path | str) -> Iterator[TextIO]:
     text file
         To write to.
     """
+    with binary_whole(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()  # the file is closed where it was opened
+
+
+@contextlib.contextmanager
+def binary_whole(path: Path | str) -> Iterator[BinaryIO]:
+    """Open a file of bytes that appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist. An old file of that name stays until the new one is whole.
+
+    Yields
+    ------
+    binary file
+        To write to and read from.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
+        with open(name, "w+b") as file:  # by name, which some writers ask for
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-__all__ = ["ImageMeta", "create_image", "create_labels"]
+__all__ = ["ImageMeta", "create_image", "create_label_store", "create_labels"]
 
 Version = Literal["0.4", "0.5"]
 ZARR_FORMAT: dict[str, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
@@ -137,6 +137,34 @@ def create_labels(
     }
     _describe(group, about, version)
     _describe(labels, {"labels": [*known, name]}, version)
+    return level
+
+
+def create_label_store(
+    path: Path | str, meta: ImageMeta, *, array: dict[str, Any], version: Version = "0.4"
+) -> zarr.Array:
+    """Create a label image that stands by itself and return its array, all background.
+
+    Parameters
+    ----------
+    path : path
+        The new store; it must not exist.
+    meta : ImageMeta
+        Axes and spacing, without a channel axis.
+    array : dict
+        `shape`, `chunks` and, for version 0.5, `shards`. Labels are uint32.
+    version : {"0.4", "0.5"}
+        Of the OME-Zarr format.
+
+    Returns
+    -------
+    zarr.Array
+        Level 0, to be filled.
+    """
+    group = zarr.open_group(str(path), mode="w-", zarr_format=ZARR_FORMAT[version])
+    level = _create_level(group, meta, {**array, "dtype": "uint32"}, codec="labels")
+    about = {"multiscales": [_multiscale(Path(path).stem, meta)], "image-label": {}}
+    _describe(group, about, version)
     return level
 
 

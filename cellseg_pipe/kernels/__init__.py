@@ -2,22 +2,16 @@
 
 from pathlib import Path
 
+from cellseg_pipe.kernels.classes import masks_from_classes
 from cellseg_pipe.kernels.flows import flows_from_labels
 from cellseg_pipe.kernels.follow import Ends, follow_flows
-from cellseg_pipe.kernels.link import (
-    Chained,
-    Overlaps,
-    chain_planes,
-    iou_of,
-    mutual_best,
-    stitch_planes,
-    union_find,
-)
-from cellseg_pipe.kernels.masks import Masks, find_masks, masks_from_classes, masks_from_flows
-from cellseg_pipe.kernels.measure import Sums, diameter_px, mean_per_object, object_sums
-from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
+from cellseg_pipe.kernels.link import Overlaps, iou_of, mutual_best, union_find
+from cellseg_pipe.kernels.masks import Masks, find_masks, masks_from_flows
+from cellseg_pipe.kernels.measure import Sums, mean_per_object, object_sums
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, diameter_px
 from cellseg_pipe.kernels.overlap import Pairs, overlap_pairs, sum_pairs
 from cellseg_pipe.kernels.peaks import HALO_BEYOND_REACH, Cells, cells_from_ends
+from cellseg_pipe.kernels.planes import Chained, chain_planes, stitch_planes
 from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
 from cellseg_pipe.kernels.resample import filter_axis, resample, resample_nearest, source_box

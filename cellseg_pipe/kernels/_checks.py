@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -13,13 +14,15 @@ Backend = Literal["numba"]
 LABEL_MAX = int(np.iinfo(np.uint32).max)
 
 
-def loops(backend: Backend) -> ModuleType:
-    """Return the module that holds the loops of a backend.
+def loops(backend: Backend, threads: int | None = None) -> ModuleType:
+    """Return the module that holds the loops of a backend; refuse a wrong number of threads.
 
     Parameters
     ----------
     backend : {"numba"}
         Which implementation runs.
+    threads : int, optional
+        Threads that it is to use.
 
     Returns
     -------
@@ -29,7 +32,35 @@ def loops(backend: Backend) -> ModuleType:
     if backend not in get_args(Backend):
         known = ", ".join(get_args(Backend))
         raise ValueError(f"backend needs to be one of {known}, got {backend!r}.")
+    if threads is not None:
+        as_count(threads, "threads", least=1)
     return importlib.import_module(f"cellseg_pipe.kernels._{backend}")
+
+
+def as_count(value: Any, name: str, *, least: int = 0) -> int:
+    """Return a whole number, refusing others and those that are too small.
+
+    Parameters
+    ----------
+    value : int
+        The setting.
+    name : str
+        What it is, for the error message.
+    least : int
+        The smallest that will do.
+
+    Returns
+    -------
+    int
+        The number.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} needs a whole number, got {value!r}.") from None
+    if number < least:
+        raise ValueError(f"{name} needs a whole number of {least} or more, got {number}.")
+    return number
 
 
 def as_labels(array: ArrayLike, name: str) -> NDArray[np.uint32]:
@@ -48,6 +79,8 @@ def as_labels(array: ArrayLike, name: str) -> NDArray[np.uint32]:
         The same labels; the same memory where it already fits.
     """
     labels = np.asarray(array)
+    if labels.size == 0:  # an empty list is an array of floats
+        return np.empty(labels.shape, np.uint32)
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"{name} needs an array of integers (uint32 labels, 0 = background), got"
@@ -55,7 +88,7 @@ def as_labels(array: ArrayLike, name: str) -> NDArray[np.uint32]:
         )
     if labels.ndim == 0:
         raise ValueError(f"{name} needs an array of 1 or more axes, got a single number.")
-    if labels.dtype != np.uint32 and labels.size:
+    if labels.dtype != np.uint32:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high > LABEL_MAX:
             raise ValueError(
@@ -63,6 +96,25 @@ def as_labels(array: ArrayLike, name: str) -> NDArray[np.uint32]:
                 " Renumber them first."
             )
     return np.ascontiguousarray(labels, np.uint32).reshape(labels.shape)
+
+
+def as_ids(array: ArrayLike) -> NDArray[np.uint32]:
+    """Return a list of labels, refusing one that does not ascend.
+
+    Parameters
+    ----------
+    array : integer array [n]
+        Labels, each once and without 0.
+
+    Returns
+    -------
+    uint32 array [n]
+        The same labels.
+    """
+    ids = as_labels(array, "ids")
+    if ids.ndim != 1 or (ids[1:] <= ids[:-1]).any() or (ids[:1] == 0).any():
+        raise ValueError("ids needs ascending labels, each once and without 0. Sort them first.")
+    return ids
 
 
 def same_shape(left: Any, right: Any, names: str) -> None:

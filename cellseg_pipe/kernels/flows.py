@@ -70,7 +70,7 @@ def flows_from_labels(
     """
     labels, spacing = flow_input(labels, method, spacing, name="flows_from_labels")
     objects = boxes_and_areas(labels, threads=threads, backend=backend)
-    return loops(backend).flows_from_labels(
+    return loops(backend, threads).flows_from_labels(
         labels,
         objects.label,
         objects.start,
@@ -111,15 +111,33 @@ def flow_input(
     if method not in get_args(FlowMethod):
         known = ", ".join(get_args(FlowMethod))
         raise ValueError(f"method needs to be one of {known}, got {method!r}.")
-    steps = (1.0,) * labels.ndim if spacing is None else tuple(float(s) for s in spacing)
-    if len(steps) != labels.ndim or not all(0 < s < math.inf for s in steps):
+    return labels, as_spacing(spacing, labels.ndim)
+
+
+def as_spacing(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
+    """Return the edges of a voxel, refusing what cannot be some.
+
+    Parameters
+    ----------
+    spacing : sequence of float or None
+        One per axis in any unit; equal if none.
+    ndim : int
+        Number of axes.
+
+    Returns
+    -------
+    tuple of float
+        One per axis.
+    """
+    edges = (1.0,) * ndim if spacing is None else tuple(float(edge) for edge in spacing)
+    if len(edges) != ndim or not all(0 < edge < math.inf for edge in edges):
         raise ValueError(
-            f"spacing needs one positive number per axis, {labels.ndim} in all, got {spacing}."
+            f"spacing needs one positive number per axis, {ndim} in all, got {spacing}."
             " Give the edges of a voxel in any one unit."
         )
-    if max(steps) > MAX_RATIO * min(steps):
+    if max(edges) > MAX_RATIO * min(edges):
         raise ValueError(
             f"spacing needs edges of at most {MAX_RATIO} times the shortest one, got {spacing}."
             " Check that all are in one unit."
         )
-    return labels, steps
+    return edges

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe.kernels._checks import Backend
+from cellseg_pipe.kernels._checks import Backend, as_count, loops
+from cellseg_pipe.kernels.flows import as_spacing
 from cellseg_pipe.kernels.follow import Mode, Sampling, follow_flows
 from cellseg_pipe.kernels.measure import mean_per_object
 from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, select
@@ -18,7 +19,7 @@ from cellseg_pipe.kernels.quality import flow_quality
 from cellseg_pipe.kernels.relabel import relabel
 from cellseg_pipe.kernels.shape import fill_holes
 
-__all__ = ["Masks", "find_masks", "masks_from_classes", "masks_from_flows"]
+__all__ = ["Masks", "find_masks", "masks_from_flows"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Masks:
         Mean of the network's logit over the cell, without what was filled.
     class_index : int64 array [n]
         Class with the largest mean over the cell; empty without class outputs.
-    n_dropped : int
-        Particles whose path strays beyond the reach or leaves the window.
+    n_too_far, n_over_edge : int
+        Particles that were dropped because their path strays beyond the reach, or leaves over an
+        open edge. Both count all particles of the array, those in a window's margins too, so that
+        sums over windows depend on the tiling. A whole image has no open edge, and its n_too_far
+        does not depend on where it lies; in a window the same particles may count as either.
     """
 
     labels: NDArray[np.uint32]
@@ -49,12 +53,15 @@ class Masks:
     flow_error: NDArray[np.float64]
     logit: NDArray[np.float64]
     class_index: NDArray[np.int64]
-    n_dropped: int
+    n_too_far: int
+    n_over_edge: int
 
     @property
     def probability(self) -> NDArray[np.float64]:
         """How sure the network is that a cell is one: the logistic function of `logit`."""
-        return 1 / (1 + np.exp(-self.logit))
+        from scipy.special import expit
+
+        return np.asarray(expit(self.logit))
 
 
 def masks_from_flows(flow: ArrayLike, logit: ArrayLike, **settings: Any) -> NDArray[np.uint32]:
@@ -99,14 +106,15 @@ def find_masks(
     """Find the cells that a network's output describes, with what is known of each.
 
     Cells are dropped by their size, then by their flow error; then holes are filled. Nothing
-    depends on the size of the array or on where it was cut out.
+    depends on the size of the array. With a reach and open edges a window gives the cells whose
+    peak lies more than the reach and `HALO_BEYOND_REACH` from those edges as the whole does.
 
     Parameters
     ----------
     flow : float32 array [ndim, *spatial]
         Unit vectors towards the cells' centres; 2 or 3 spatial axes.
     logit : float32 array [*spatial]
-        Above the threshold in cells.
+        Above the threshold in cells; finite.
     cellprob_threshold : float
         Pixels with a logit above it are foreground.
     flow_threshold : float or None
@@ -114,7 +122,7 @@ def find_masks(
     min_size_px, max_size_px : int, optional
         Smallest and largest area in pixels (volume in voxels) of a cell before filling.
     niter : int
-        Steps that particles follow the flow.
+        Steps that particles follow the flow; below 24 the modes are the same.
     mode : {"exact", "fast"}
         How particles follow, see `follow_flows`.
     sampling : {"linear", "nearest"}
@@ -125,9 +133,10 @@ def find_masks(
         Edges of a voxel in any one unit, equal by default. A particle then walks its flow's length
         in units of the shortest edge, so fewer voxels along the others.
     class_logits : float array [n_classes, *spatial], optional
-        Further outputs of a network that tells classes apart.
+        Further outputs of a network that tells classes apart; finite.
     fill : bool
-        Whether cells get the background that they enclose.
+        Whether cells get the background that they enclose. Not with open edges, where a cell that
+        the window cuts would leave its holes to another: see `hole_claims`.
     threads : int, optional
         Threads to use; all that the process may use by default. The result does not depend on it.
     backend : {"numba"}
@@ -138,8 +147,18 @@ def find_masks(
     Masks
         Labels, and one row per cell.
     """
-    logit = np.asarray(logit)
-    _check_settings(logit, flow_threshold, min_size_px)
+    loops(backend, threads)
+    _check_thresholds(cellprob_threshold, flow_threshold)
+    as_count(niter, "niter")
+    as_count(min_size_px, "min_size_px")
+    as_count(0 if max_size_px is None else max_size_px, "max_size_px")
+    if fill and open_edges is not None and np.any(open_edges):
+        raise ValueError(
+            "find_masks needs fill=False where edges are open, since other cells may have a better"
+            " claim to a hole. Fill through hole_claims, of the cells that a tile owns."
+        )
+    logit = _as_finite(logit, "logit")
+    class_logits = _as_classes(class_logits, logit.shape)
     run: dict[str, Any] = {"threads": threads, "backend": backend}
     ends = follow_flows(
         _steps(flow, spacing),
@@ -151,7 +170,7 @@ def find_masks(
         open_edges=open_edges,
         **run,
     )
-    n_dropped = int(np.count_nonzero(ends.verdict))
+    dropped = {"n_too_far": ends.n_too_far, "n_over_edge": ends.n_over_edge}
     cells = cells_from_ends(ends, **run)
     del ends
     every = np.arange(1, cells.count.size + 1, dtype=np.uint32)
@@ -173,43 +192,71 @@ def find_masks(
         peak=peaks,
         area=objects.area,
         flow_error=error,
-        logit=mean_per_object(np.asarray(logit, np.float32), labels, objects=objects, **run),
+        logit=mean_per_object(logit, labels, objects=objects, **run),
         class_index=_classes(labels, class_logits, objects=objects, run=run),
-        n_dropped=n_dropped,
+        **dropped,
     )
 
 
 def _steps(flow: ArrayLike, spacing: Sequence[float] | None) -> ArrayLike:
     """Return the flow in voxels along each axis."""
-    if spacing is None or len(set(spacing)) == 1:
-        return flow
     vectors = np.asarray(flow)
-    if vectors.shape[0] != len(spacing) or min(spacing) <= 0:
-        raise ValueError(
-            f"find_masks needs a spacing above 0 for each of {vectors.shape[0]} axes, got"
-            f" {tuple(spacing)}."
-        )
-    voxels = np.asarray([min(spacing) / edge for edge in spacing], np.float32)
+    edges = as_spacing(spacing, max(vectors.ndim - 1, 1))
+    if len(set(edges)) == 1:
+        return vectors
+    voxels = np.asarray([min(edges) / edge for edge in edges], np.float32)
+    if vectors.dtype.kind != "f" or vectors.shape[0] != voxels.size:
+        return vectors  # follow_flows says what is wrong with it
     return vectors * voxels.reshape(-1, *(1,) * (vectors.ndim - 1))
 
 
-def _check_settings(logit: NDArray[Any], flow_threshold: float | None, min_size_px: int) -> None:
-    if logit.dtype.kind != "f":
-        raise TypeError(f"find_masks needs a logit of floats, got {logit.dtype}.")
-    if np.isnan(logit).any():
+def _check_thresholds(cellprob_threshold: float, flow_threshold: float | None) -> None:
+    if not abs(cellprob_threshold) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"find_masks needs a finite cellprob_threshold, got {cellprob_threshold}.")
+    if flow_threshold is not None and not flow_threshold >= 0:
         raise ValueError(
-            "find_masks needs a logit without NaN, got some. The network's output is damaged."
+            f"find_masks needs a flow_threshold of 0 or more, got {flow_threshold}. 0 or None"
+            " switches it off."
         )
-    if (flow_threshold or 0) < 0 or min_size_px < 0:
+
+
+def _as_finite(array: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Return an output of the network as float32.
+
+    Infinities are refused like NaN: no network of ours gives them (they come of float16 that ran
+    over), and the mean over a cell and all that is reported of it would be infinite too.
+    """
+    values = np.asarray(array)
+    if values.dtype.kind != "f":
+        raise TypeError(f"find_masks needs {name} of floats, got {values.dtype}.")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
         raise ValueError(
-            "find_masks needs a flow_threshold and a min_size_px of 0 or more, got"
-            f" {flow_threshold} and {min_size_px}. 0 switches either off."
+            f"find_masks needs {name} without NaN or infinity, got some. The network's output is"
+            " damaged."
         )
+    return values
+
+
+def _as_classes(
+    class_logits: ArrayLike | None, shape: tuple[int, ...]
+) -> NDArray[np.float32] | None:
+    """Return the outputs for classes, if there are any."""
+    if class_logits is None:
+        return None
+    outputs = np.asarray(class_logits)
+    if outputs.shape[1:] != shape or outputs.shape[0] < 2:
+        raise ValueError(
+            "find_masks needs class_logits [n_classes, *spatial] of 2 classes or more, got shape"
+            f" {outputs.shape} for a logit of shape {shape}."
+        )
+    return _as_finite(outputs, "class_logits")
 
 
 def _classes(
     labels: NDArray[np.uint32],
-    class_logits: ArrayLike | None,
+    class_logits: NDArray[np.float32] | None,
     *,
     objects: Objects,
     run: dict[str, Any],
@@ -217,69 +264,5 @@ def _classes(
     """Return the class of each cell: the one with the largest mean, of equal ones the first."""
     if class_logits is None:
         return np.empty(0, np.int64)
-    outputs = np.asarray(class_logits)
-    if outputs.shape[1:] != labels.shape or outputs.shape[0] < 2:
-        raise ValueError(
-            "find_masks needs class_logits [n_classes, *spatial] of 2 classes or more, got shape"
-            f" {outputs.shape} for labels of shape {labels.shape}."
-        )
-    means = [
-        mean_per_object(output.astype(np.float32), labels, objects=objects, **run)
-        for output in outputs
-    ]
+    means = [mean_per_object(output, labels, objects=objects, **run) for output in class_logits]
     return np.argmax(means, axis=0).astype(np.int64)
-
-
-def masks_from_classes(
-    scores: ArrayLike,
-    *,
-    min_size_px: int = 15,
-    growth_px: int = 2,
-    threads: int | None = None,
-    backend: Backend = "numba",
-) -> NDArray[np.uint32]:
-    """Return the cells that a network with outputs interior, boundary, background describes.
-
-    Connected interiors are the cells; each grows over the boundary next to it, one pixel at a
-    time. A pixel that several cells reach at once goes to the smallest label.
-
-    Parameters
-    ----------
-    scores : float array [3, *spatial]
-        Interior, boundary, background, in this order: the largest decides.
-    min_size_px : int
-        Smallest interior that counts as a cell.
-    growth_px : int
-        How far cells grow over the boundary.
-    threads : int, optional
-        Threads to use; all that the process may use by default. The result does not depend on it.
-    backend : {"numba"}
-        Which implementation runs.
-
-    Returns
-    -------
-    uint32 array [*spatial]
-        Ids from 1 in C order of the cells' first pixels, 0 for background.
-    """
-    from scipy import ndimage
-
-    outputs = np.asarray(scores)
-    if outputs.dtype.kind != "f" or outputs.ndim not in (3, 4) or outputs.shape[0] != 3:
-        raise ValueError(
-            "masks_from_classes needs floats [3, *spatial] (interior, boundary, background), got"
-            f" {outputs.dtype} of shape {outputs.shape}."
-        )
-    winner = np.argmax(outputs, axis=0)
-    pieces = ndimage.label(winner == 0)[0].astype(np.uint32)
-    objects = boxes_and_areas(pieces, threads=threads, backend=backend)
-    kept = objects.label[objects.area >= min_size_px]
-    labels = relabel(pieces, kept, np.arange(1, kept.size + 1), threads=threads, backend=backend)
-    open_to_growth = winner == 1
-    cross = ndimage.generate_binary_structure(labels.ndim, 1)
-    for _ in range(growth_px):
-        # The smallest label among neighbours: background counts as the largest.
-        beyond = np.where(labels > 0, labels, np.uint32(2**32 - 1))
-        nearest = ndimage.minimum_filter(beyond, footprint=cross, mode="nearest")
-        grows = open_to_growth & (labels == 0) & (nearest != 2**32 - 1)
-        labels = np.where(grows, nearest, labels)
-    return labels

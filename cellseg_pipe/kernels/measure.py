@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe.kernels._checks import Backend, as_labels, loops
-from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
+from cellseg_pipe.kernels._checks import Backend, as_ids, as_labels, loops
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, check_boxes
 
-__all__ = ["Sums", "diameter_px", "mean_per_object", "object_sums"]
+__all__ = ["Sums", "mean_per_object", "object_sums"]
 
 PIXEL_TYPES = ("uint8", "uint16", "float32", "float64")
 INT64_RANGE = 2.0**63
@@ -184,7 +183,7 @@ def object_sums(
     if first_voxel.shape != (labels.ndim,):
         raise ValueError(f"origin needs {labels.ndim} numbers, one per axis, got {origin}.")
     numbers, reference = _objects(labels, peaks=peaks, ids=ids, origin=first_voxel, threads=threads)
-    run = loops(backend)
+    run = loops(backend, threads)
     geometry = run.object_moments(labels, numbers, reference, first_voxel, threads=threads)
     channels = run.object_intensities(labels, image, numbers, threads=threads)
     return _exact(Sums(numbers, reference, *geometry, *channels))
@@ -225,15 +224,15 @@ def _objects(
     """Return the ascending ids to measure and the reference of each."""
     if ids is None or peaks is None:
         found = boxes_and_areas(labels, threads=threads)
-    numbers = found.label if ids is None else as_labels(ids, "ids")
-    if numbers.ndim != 1 or (numbers[1:] <= numbers[:-1]).any() or (numbers == 0).any():
-        raise ValueError("ids needs ascending labels, each once and without 0. Sort them first.")
+    numbers = found.label if ids is None else as_ids(ids)
     if peaks is None:
         reference = np.tile(origin, (numbers.size, 1))
         _, here, there = np.intersect1d(numbers, found.label, return_indices=True)
         reference[here] += found.start[there]
     else:
         reference = _as_points(peaks, "peaks")
+        if reference.size == numbers.size == 0:
+            reference = reference.reshape(0, labels.ndim)
     if reference.shape != (numbers.size, labels.ndim):
         raise ValueError(
             f"peaks needs a row for each of {numbers.size} objects and {labels.ndim} axes, got"
@@ -278,26 +277,7 @@ def mean_per_object(
     image = _as_image(np.asarray(values)[None], labels.shape)
     if objects is None:
         objects = boxes_and_areas(labels, threads=threads, backend=backend)
-    total = loops(backend).object_intensities(labels, image, objects.label, threads=threads)[0]
+    check_boxes(objects, labels.shape, "mean_per_object")
+    run = loops(backend, threads)
+    total = run.object_intensities(labels, image, objects.label, threads=threads)[0]
     return total[:, 0] / objects.area
-
-
-def diameter_px(areas: ArrayLike, ndim: int) -> NDArray[np.float64]:
-    """Return the diameters of discs or balls that are as large as the objects.
-
-    Parameters
-    ----------
-    areas : array [n]
-        Voxels of each object.
-    ndim : int
-        Number of axes: 2 sqrt(area / pi) for 2, the cube root of 6 volume / pi for 3.
-
-    Returns
-    -------
-    float64 array [n]
-        Diameters.
-    """
-    if ndim < 1:
-        raise ValueError(f"diameter_px needs 1 or more axes, got {ndim}.")
-    unit_ball = math.pi ** (ndim / 2) / math.gamma(ndim / 2 + 1)
-    return 2 * (np.asarray(areas, np.float64) / unit_ball) ** (1 / ndim)

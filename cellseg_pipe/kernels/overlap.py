@@ -51,7 +51,7 @@ def overlap_pairs(
     """
     left, right = as_labels(left, "left"), as_labels(right, "right")
     same_shape(left, right, "overlap_pairs")
-    keys, counts = loops(backend).overlap_pairs(left, right, threads=threads)
+    keys, counts = loops(backend, threads).overlap_pairs(left, right, threads=threads)
     return Pairs((keys >> np.uint64(32)).astype(np.uint32), keys.astype(np.uint32), counts)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.kernels._checks import Backend, loops
-from cellseg_pipe.kernels.follow import Ends
+from cellseg_pipe.kernels.follow import ONE, Ends
 
 __all__ = ["HALO_BEYOND_REACH", "Cells", "cells_from_ends"]
 
@@ -62,7 +63,8 @@ def cells_from_ends(ends: Ends, *, threads: int | None = None, backend: Backend 
     Cells
         Labels with their peaks.
     """
-    labels, peaks, counts = loops(backend).cells_from_ends(
+    _check(ends)
+    labels, peaks, counts = loops(backend, threads).cells_from_ends(
         np.ascontiguousarray(ends.start, np.int64),
         np.ascontiguousarray(ends.end, np.int32),
         np.ascontiguousarray(ends.verdict, np.uint8),
@@ -72,3 +74,30 @@ def cells_from_ends(ends: Ends, *, threads: int | None = None, backend: Backend 
     )
     where = np.stack(np.unravel_index(peaks, ends.shape), axis=-1).astype(np.int64)
     return Cells(labels, where, counts)
+
+
+def _check(ends: Ends) -> None:
+    """Refuse ends that point out of their array: the loops trust them."""
+    start, end = np.asarray(ends.start), np.asarray(ends.end)
+    ndim, n = len(ends.shape), np.size(ends.verdict)
+    if ndim not in (2, 3) or (start.shape, end.shape) != ((n,), (n, ndim)):
+        raise ValueError(
+            "cells_from_ends needs a start, an end and a verdict per particle over 2 or 3 axes, got"
+            f" shapes {start.shape}, {end.shape} and {np.shape(ends.verdict)} for an array of shape"
+            f" {ends.shape}."
+        )
+    if start.dtype.kind not in "iu" or end.dtype.kind not in "iu":
+        raise TypeError(
+            f"cells_from_ends needs integers, got {start.dtype} starts and {end.dtype} ends in"
+            f" 1/{ONE} px."
+        )
+    if n == 0:
+        return
+    inside = start.min() >= 0 and start.max() < math.prod(ends.shape) and end.min() >= 0
+    # Column by column: ten times as fast as the maximum along the long axis.
+    beyond = any(end[:, axis].max() >= n * ONE for axis, n in enumerate(ends.shape))
+    if not inside or beyond:
+        raise ValueError(
+            f"cells_from_ends needs starts and ends inside the array of shape {ends.shape}, got"
+            " some beyond it. Take them from follow_flows over the same array."
+        )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend, as_labels, loops
 from cellseg_pipe.kernels.flows import FlowMethod, flow_input
-from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, check_boxes
 
 __all__ = ["Quality", "flow_quality"]
 
@@ -79,9 +79,10 @@ def flow_quality(
     flow = _as_flow(flow, labels.shape)
     if objects is None:
         objects = boxes_and_areas(labels, threads=threads, backend=backend)
+    check_boxes(objects, labels.shape, "flow_quality")
     if ids is not None:
         objects = _only(objects, as_labels(ids, "ids"))
-    error = loops(backend).flow_quality(
+    error = loops(backend, threads).flow_quality(
         labels,
         flow,
         objects.label,

@@ -48,4 +48,4 @@ def relabel(
     if (old[1:] == old[:-1]).any():
         twice = old[1:][old[1:] == old[:-1]][0]
         raise ValueError(f"relabel needs each old value once, got {twice} twice.")
-    return loops(backend).relabel(labels, old, new, threads=threads)
+    return loops(backend, threads).relabel(labels, old, new, threads=threads)

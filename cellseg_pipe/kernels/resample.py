@@ -7,6 +7,7 @@ itself has the bits of the same box cut out of the whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,8 +40,8 @@ def source_box(box: Box, *, shape: Sequence[int], num: Sequence[int], den: Seque
     if box.size == 0 or 0 in shape:
         return Box((0,) * box.ndim, (0,) * box.ndim)
     spans = [
-        _span(a, b, n, p, q)
-        for a, b, n, p, q in zip(box.start, box.stop, shape, num, den, strict=True)
+        axis.span(a, b)
+        for axis, a, b in zip(_axes(shape, num, den), box.start, box.stop, strict=True)
     ]
     return Box(tuple(low for low, _ in spans), tuple(high for _, high in spans))
 
@@ -84,15 +85,15 @@ def resample(
         The pixels of the box; exact copies where the scale is 1.
     """
     pixels = np.ascontiguousarray(array, np.float32)
-    _check(pixels.shape[1:], box, origin, source_box(box, shape=source_shape, num=num, den=den))
+    needed = source_box(box, shape=source_shape, num=num, den=den)
+    _check(pixels.shape[1:], box, origin=origin, needed=needed)
     index, weight = [], []
-    for axis, zero in enumerate(origin):
-        n, p, q = source_shape[axis], num[axis], den[axis]
-        whole, share = _places(box.start[axis], box.stop[axis], n, p, q)
-        index.append(whole - zero)
+    for axis, line in enumerate(_axes(source_shape, num, den)):
+        whole, share = line.places(box.start[axis], box.stop[axis])
+        index.append(whole - origin[axis])
         weight.append(share)
     straight = num[-1] == den[-1] and box.start[-1] >= 0 and box.stop[-1] <= source_shape[-1]
-    return loops(backend).resample(
+    return loops(backend, threads).resample(
         pixels, index=index, weight=weight, straight=straight, threads=threads
     )
 
@@ -133,13 +134,13 @@ def resample_nearest(
         The labels of the box.
     """
     source = as_labels(labels, "labels")
-    _check(source.shape, box, origin, source_box(box, shape=source_shape, num=num, den=den))
-    index = []
-    for axis, zero in enumerate(origin):
-        i = np.arange(box.start[axis], box.stop[axis], dtype=np.int64)
-        nearest = (2 * i + 1) * den[axis] // (2 * num[axis])
-        index.append(np.clip(nearest, 0, source_shape[axis] - 1) - zero)
-    return loops(backend).resample_nearest(source, index=index, threads=threads)
+    needed = source_box(box, shape=source_shape, num=num, den=den)
+    _check(source.shape, box, origin=origin, needed=needed)
+    index = [
+        line.nearest(box.start[axis], box.stop[axis]) - origin[axis]
+        for axis, line in enumerate(_axes(source_shape, num, den))
+    ]
+    return loops(backend, threads).resample_nearest(source, index=index, threads=threads)
 
 
 def filter_axis(
@@ -186,38 +187,56 @@ def filter_axis(
             f"filter_axis needs places from 0 to {pixels.shape[axis] - 1} on axis {axis}, got"
             f" {places.min()} to {places.max()}. Read a wider box or reflect at the border."
         )
-    return loops(backend).filter_axis(pixels, weights, index=places, axis=axis, threads=threads)
+    return loops(backend, threads).filter_axis(
+        pixels, weights, index=places, axis=axis, threads=threads
+    )
 
 
-def _span(start: int, stop: int, n: int, num: int, den: int) -> tuple[int, int]:
-    """Return the half-open range of source pixels for output pixels start to stop - 1.
+@dataclass(frozen=True)
+class _Axis:
+    """One axis: pixels of the source, and the scale as a fraction."""
 
-    The pixel behind the last place always belongs to it, also where its weight is 0: 0 times
-    another pixel could turn the sign of a zero.
-    """
-    if num < 1 or den < 1:
-        raise ValueError(f"a scale needs num and den of 1 or more, got {num} / {den}.")
-    if (2 * max(abs(start), abs(stop), n) + 1) * max(num, den) > PLACE_MAX:
-        raise ValueError(
-            f"a scale of {num} / {den} over pixel {stop} does not fit int64. Take a simpler fraction."
-        )
-    low = ((2 * start + 1) * den - num) // (2 * num)
-    high = ((2 * stop - 1) * den - num) // (2 * num)
-    return min(max(low, 0), n - 1), max(min(high + 2, n), 1)
+    n: int
+    num: int
+    den: int
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the half-open range of source pixels for output pixels start to stop - 1.
+
+        The pixel behind the last place always belongs to it, also where its weight is 0: 0 times
+        another pixel could turn the sign of a zero.
+        """
+        if self.num < 1 or self.den < 1:
+            raise ValueError(f"a scale needs whole numbers above 0, got {self.num} / {self.den}.")
+        if (2 * max(abs(start), abs(stop), self.n) + 1) * max(self.num, self.den) > PLACE_MAX:
+            raise ValueError(
+                f"a scale of {self.num} / {self.den} does not fit int64 at pixel {stop}. Take a"
+                " simpler fraction."
+            )
+        low = ((2 * start + 1) * self.den - self.num) // (2 * self.num)
+        high = ((2 * stop - 1) * self.den - self.num) // (2 * self.num)
+        return min(max(low, 0), self.n - 1), min(max(high, 0) + 2, self.n)
+
+    def places(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the source pixel before each output pixel, and the weight of the next one."""
+        i = np.arange(start, stop, dtype=np.int64)
+        whole, rest = np.divmod((2 * i + 1) * self.den - self.num, 2 * self.num)
+        weight = (rest / (2 * self.num)).astype(np.float32)
+        weight[(whole < 0) | (whole >= self.n - 1)] = 0
+        return np.clip(whole, 0, max(self.n - 1, 0)), weight
+
+    def nearest(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the source pixel that the centre of each output pixel lies in."""
+        i = np.arange(start, stop, dtype=np.int64)
+        return np.clip((2 * i + 1) * self.den // (2 * self.num), 0, max(self.n - 1, 0))
 
 
-def _places(
-    start: int, stop: int, n: int, num: int, den: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the source pixel before each output pixel, and the weight of the one behind it."""
-    i = np.arange(start, stop, dtype=np.int64)
-    whole, rest = np.divmod((2 * i + 1) * den - num, 2 * num)
-    weight = (rest / (2 * num)).astype(np.float32)
-    weight[(whole < 0) | (whole >= n - 1)] = 0
-    return np.clip(whole, 0, max(n - 1, 0)), weight
+def _axes(shape: Sequence[int], num: Sequence[int], den: Sequence[int]) -> list[_Axis]:
+    """Return the axes of a source and its scale."""
+    return [_Axis(n, p, q) for n, p, q in zip(shape, num, den, strict=True)]
 
 
-def _check(shape: Sequence[int], box: Box, origin: Sequence[int], needed: Box) -> None:
+def _check(shape: Sequence[int], box: Box, *, origin: Sequence[int], needed: Box) -> None:
     """Refuse an array that lacks pixels of the box."""
     if len(shape) not in (2, 3) or not len(shape) == box.ndim == len(origin):
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.kernels._checks import Backend, as_labels, loops
-from cellseg_pipe.kernels.objects import Objects, boxes_and_areas
+from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, check_boxes
 from cellseg_pipe.kernels.relabel import relabel
 
 __all__ = [
@@ -81,6 +81,7 @@ def fill_holes(
     labels = as_labels(labels, "labels")
     if objects is None:
         objects = boxes_and_areas(labels, threads=threads, backend=backend)
+    check_boxes(objects, labels.shape, "fill_holes")
     ties = objects.label if order is None else np.asarray(order)
     if ties.shape != objects.label.shape:
         raise ValueError(
@@ -88,7 +89,7 @@ def fill_holes(
             f" {ties.shape}. List one number per label that occurs, ascending by label."
         )
     rank = np.lexsort((objects.label, ties, objects.area))
-    return loops(backend).fill_holes(labels, objects, rank, threads=threads)
+    return loops(backend, threads).fill_holes(labels, objects, rank, threads=threads)
 
 
 def hole_claims(
@@ -100,7 +101,8 @@ def hole_claims(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """List the background that `fill_holes` would give away.
 
-    Of the claimants in several tiles that overlap, the best is the best of each tile's best.
+    Of the claimants in several tiles that overlap, the best is the best of each tile's best. Only
+    owned cells may be passed: one that the window cuts encloses less in it than in the image.
 
     Parameters
     ----------
@@ -259,7 +261,7 @@ def outline_pixels(
     """
     labels = as_labels(labels, "labels")
     objects = boxes_and_areas(labels, threads=threads, backend=backend)
-    return loops(backend).outline_pixels(labels, objects, threads=threads)
+    return loops(backend, threads).outline_pixels(labels, objects, threads=threads)
 
 
 def outline_polygons(
@@ -293,5 +295,6 @@ def outline_polygons(
             " Take one plane at a time."
         )
     objects = boxes_and_areas(labels, threads=threads, backend=backend)
-    vertices, offsets = loops(backend).outline_polygons(labels, objects, threads=threads)
+    trace = loops(backend, threads).outline_polygons
+    vertices, offsets = trace(labels, objects, threads=threads)
     return Polygons(objects.label, offsets, vertices)

@@ -127,7 +127,7 @@ def our_network(*, threads: int) -> Callable[[Arrays], dict[str, Any]]:
 
 def our_segment(*, threads: int, following: str) -> Callable[[Arrays], dict[str, Any]]:
     """Return what prepares `segment` at a given diameter."""
-    from cellseg_pipe.segment import segment
+    from cellseg_pipe.segmentation import segment
 
     settings = {"diameter_px": DIAMETER_PX, "following": following, "threads": threads}
 

@@ -39,3 +39,29 @@ def test_no_object_gives_no_row():
 def test_five_axes_are_refused():
     with pytest.raises(ValueError, match="1 to 4 axes"):
         boxes_and_areas(np.zeros((1, 1, 1, 1, 1), int))
+
+
+@pytest.mark.parametrize(
+    ("ids", "areas"),
+    [
+        ([1, 9], [0, 0]),
+        ([1], [0]),
+        ([], []),
+        ([5, 9], [12, 0]),
+        ([1, 5], [0, 12]),
+        ([2, 7], [4, 0]),
+    ],
+)
+def test_labels_that_are_not_listed_are_left_out(ids, areas):
+    labels = np.zeros((4, 5), np.uint32)
+    labels[:3, :4], labels[3, :4] = 5, 2
+    objects = boxes_and_areas(labels, ids=np.array(ids, np.uint32))
+    assert objects.label.tolist() == ids and objects.area.tolist() == areas
+    if ids == [5, 9]:
+        assert objects.start[0].tolist() == [0, 0] and objects.stop[0].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("ids", [[5, 1], [1, 1], [0, 5], [[1, 5]]])
+def test_ids_that_do_not_ascend_are_refused(ids):
+    with pytest.raises(ValueError, match="ids needs ascending labels"):
+        boxes_and_areas(np.ones((4, 5), np.uint32), ids=ids)

@@ -106,3 +106,41 @@ def test_nothing_to_find():
     assert cells.peak.shape == (0, 2) and not cells.labels.any()
     few = cells_from_ends(ends_at((4, 5), [(1, 1)] * 10))
     assert few.peak.size == 0 and not few.labels.any()
+
+
+def damaged(**changes):
+    """Twenty particles of a 20 x 21 array, with some fields exchanged."""
+    fields = {
+        "shape": (20, 21),
+        "start": np.arange(20),
+        "end": np.full((20, 2), 5 * ONE, np.int32),
+        "verdict": np.zeros(20, np.uint8),
+    }
+    return Ends(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"end": np.full((20, 2), 20 * ONE)}, ValueError, "inside the array of shape"),
+        ({"end": np.full((20, 2), 400_000 * ONE)}, ValueError, "inside the array"),
+        ({"end": np.full((20, 2), -1, np.int32)}, ValueError, "inside the array"),
+        ({"start": np.arange(20) + 401}, ValueError, "inside the array"),
+        ({"start": np.arange(20) - 1}, ValueError, "inside the array"),
+        ({"start": np.arange(19)}, ValueError, "a start, an end and a verdict per particle"),
+        ({"end": np.zeros((20, 3), np.int32)}, ValueError, "over 2 or 3 axes"),
+        ({"verdict": np.zeros(21, np.uint8)}, ValueError, "per particle"),
+        ({"shape": (420,), "end": np.zeros((20, 1), np.int32)}, ValueError, "2 or 3 axes"),
+        ({"end": np.zeros((20, 2))}, TypeError, "needs integers, got int64 starts and float64"),
+    ],
+)
+def test_ends_that_point_out_of_the_array_are_refused(changes, error, message):
+    # Unchecked, they were counted outside of the memory of the array.
+    with pytest.raises(error, match=message):
+        cells_from_ends(damaged(**changes))
+
+
+def test_ends_up_to_the_far_corner_count():
+    corner = np.tile(np.array([19 * ONE + ONE - 1, 20 * ONE + ONE - 1], np.int32), (20, 1))
+    cells = cells_from_ends(damaged(end=corner, start=np.arange(400, 420)))
+    assert cells.peak.tolist() == [[19, 20]] and cells.count.tolist() == [20]

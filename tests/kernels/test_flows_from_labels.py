@@ -1,5 +1,6 @@
 """Flows of labels against plain numpy, files of another program, and themselves elsewhere."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +341,42 @@ def test_what_does_not_fit_is_refused(arguments, error, words):
     labels = arguments.pop("labels")
     with pytest.raises(error, match=words):
         flows_from_labels(labels, **arguments)
+
+
+@pytest.mark.parametrize("method", ["planes", "diffusion"])
+@pytest.mark.parametrize("shape", [(40, 44), (14, 15, 16)])
+def test_pieces_apart_from_the_centre_have_no_flow_and_change_none(shape, method):
+    labels = np.zeros(shape, np.uint32)
+    blob, stray = (slice(2, 9),) * len(shape), (-1,) * len(shape)
+    labels[blob] = labels[stray] = 1
+    flow = flows_from_labels(labels, method=method)
+    if method == "planes" and labels.ndim == 3:
+        expected = plain_planes(labels)
+    else:
+        expected = plain_diffusion(labels)
+    assert_agree(flow, expected, labels)
+    assert not flow[(slice(None), *stray)].any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("method", ["planes", "diffusion"])
+def test_pieces_of_any_shape_have_the_plain_flow(seed, method):
+    # Forks, rings, combs and islands: runs that join late, early or never.
+    rng = np.random.default_rng(seed)
+    shape = (26, 31) if method == "planes" else (8, 10, 12)
+    labels = (rng.random(shape) < (0.35, 0.45, 0.55)[seed % 3]).astype(np.uint32)
+    labels[labels > 0] += rng.random(np.count_nonzero(labels)) < 0.1
+    assert_agree(flows_from_labels(labels, method=method), plain_diffusion(labels), labels)
+
+
+def test_time_grows_with_the_object_and_not_with_its_box():
+    # Two blocks in the corners of 1000 x 1000 px took 14 s: heat was spread over the whole box.
+    labels = np.zeros((1000, 1000), np.uint32)
+    labels[:3, :3] = labels[-3:, -3:] = 1
+    flows_from_labels(labels[:9, :9])
+    begin = time.process_time()
+    flow = flows_from_labels(labels, threads=1)
+    assert time.process_time() - begin < 2
+    length = np.hypot(*flow)
+    np.testing.assert_allclose(length[:3, :3], 1, atol=1e-6)  # of two as near, the first block
+    assert not length[-3:, -3:].any()

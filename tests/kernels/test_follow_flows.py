@@ -197,11 +197,24 @@ def test_flow_outside_the_foreground_is_never_read():
         ({"flow": np.zeros((3, 4, 5), np.float32)}, ValueError, r"flow \[ndim, \*spatial\]"),
         ({"flow": np.zeros((2, 4, 5), np.int32)}, TypeError, "flow of floats"),
         ({"foreground": np.ones((4, 5), np.uint8)}, TypeError, "foreground of bool"),
-        ({"n_steps": -1}, ValueError, "n_steps of 0 or more"),
+        ({"flow": np.full((2, 4, 5), 1024.1, np.float32)}, ValueError, "at most 1024 px per step"),
+        ({"flow": np.full((2, 4, 5), -1e30, np.float32)}, ValueError, "or more in component 0"),
+        ({"n_steps": -1}, ValueError, "n_steps needs a whole number of 0 or more"),
+        ({"n_steps": 2.9}, TypeError, "n_steps needs a whole number, got 2.9"),
         ({"mode": "slow"}, ValueError, "mode exact or fast"),
         ({"sampling": "cubic"}, ValueError, "sampling linear or nearest"),
         ({"reach_px": -2}, ValueError, "reach of 0 or more"),
-        ({"open_edges": [(True, False)]}, ValueError, "two open_edges for each of 2 axes"),
+        ({"reach_px": 7.9}, ValueError, "whole px"),
+        ({"reach_px": 32_767}, ValueError, "at most 32766"),
+        ({"reach_px": (3,)}, ValueError, "one for each of 2 axes"),
+        ({"reach_px": (3, 3, 3)}, ValueError, "one for each of 2 axes"),
+        ({"open_edges": [(2.5, 0), (0, 256)]}, ValueError, "True or False"),
+        ({"open_edges": [(0, 1), (0, 1)]}, ValueError, "True or False"),
+        (
+            {"open_edges": [(True, False)]},
+            ValueError,
+            "two open_edges, True or False, for each of 2 axes",
+        ),
     ],
 )
 def test_what_cannot_be_followed_is_refused(change, error, message):
@@ -212,10 +225,85 @@ def test_what_cannot_be_followed_is_refused(change, error, message):
 
 
 def test_an_axis_beyond_the_range_of_positions_is_refused():
-    shape = (1, 2**19)
+    shape = (1, 523_263)
     flow = np.broadcast_to(np.float32(0), (2, *shape))
-    with pytest.raises(ValueError, match="Cut the image into tiles"):
+    with pytest.raises(ValueError, match="at most 523262 px .* Cut the image into tiles"):
         follow_flows(flow, np.zeros(shape, bool))
+
+
+def test_the_largest_step_from_the_end_of_the_longest_axis_stays_in_range():
+    # Unbounded, a step of 4 px from here ended at the other side of the image.
+    length = 523_262
+    flow = np.zeros((2, 1, length), np.float32)
+    flow[1] = 1024
+    foreground = np.zeros((1, length), bool)
+    foreground[0, [0, -1]] = True
+    edges = [(False, False), (False, True)]
+    ends = follow_flows(flow, foreground, n_steps=40, open_edges=edges)
+    # The first one comes to background, where no flow is.
+    assert ends.position[:, 1].tolist() == [1024, length - 1]
+    assert ends.verdict.tolist() == [0, 2]
+    back = follow_flows(-flow, foreground, n_steps=40, open_edges=[(False, False), (True, False)])
+    assert back.position[:, 1].tolist() == [0, length - 1 - 1024]
+    assert back.verdict.tolist() == [2, 0]
+
+
+def test_more_particles_than_31_bits_count_are_refused(monkeypatch):
+    monkeypatch.setattr(np, "count_nonzero", lambda array: 2**31)
+    with pytest.raises(ValueError, match="fewer than 2.31 foreground"):
+        follow_flows(np.zeros((2, 3, 3), np.float32), np.ones((3, 3), bool))
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_without_a_reach_no_path_is_too_long(mode):
+    # Distances are kept in 16 bits where there is a reach; a path of 40,000 px was dropped.
+    length = 40_000
+    flow = np.zeros((2, 1, length), np.float32)
+    flow[1, 0, ::1000] = 1000
+    flow[1, 0, -1000:] = 0
+    foreground = np.zeros((1, length), bool)
+    foreground[0, ::1000] = True
+    ends = follow_flows(flow, foreground, n_steps=50, mode=mode)
+    assert not ends.verdict.any() and (ends.position[:, 1] == 39_000).all()
+    longest = follow_flows(flow, foreground, n_steps=50, mode=mode, reach_px=32_766)
+    np.testing.assert_array_equal(longest.verdict, 39_000 - 1000 * np.arange(40) > 32_766)
+    edges = [(False, False), (True, True)]
+    if mode == "fast":
+        with pytest.raises(ValueError, match="needs a reach where edges are open"):
+            follow_flows(flow, foreground, n_steps=50, mode=mode, open_edges=edges)
+    else:
+        assert not follow_flows(flow, foreground, n_steps=50, open_edges=edges).verdict.any()
+
+
+@pytest.mark.parametrize("scene", ["2d_touching", "2d_crowded", "3d"])
+def test_nearest_ends_are_those_of_cellpose_to_the_bit(scene):
+    # The peer's flows without interpolation are multiples of 1/256 px, and so are all positions:
+    # its float32 sums are exact, like ours.
+    golden = np.load(GOLDEN / f"dynamics_{scene}.npz")
+    flow, foreground = golden["flow"].astype(np.float32), golden["logit"].astype(np.float32) > 0
+    expected = np.load(GOLDEN / "dynamics_nearest.npz")[f"{scene}_end_points"].astype(int)
+    ends = follow_flows(flow, foreground, sampling="nearest")
+    np.testing.assert_array_equal(ends.end.T, expected * (ONE // 256))
+
+
+def test_ends_in_three_dimensions_are_those_of_cellpose():
+    # The peer samples with grid_sample at x L / (L - 1) - 1/2, up to half a pixel beside the
+    # particle, so that all of its ends lie up to half a pixel off.
+    golden = np.load(GOLDEN / "dynamics_3d.npz")
+    flow, foreground = golden["flow"].astype(np.float32), golden["logit"].astype(np.float32) > 0
+    ends = follow_flows(flow, foreground).position.T
+    distance = np.abs(ends - golden["end_points"]).max(axis=0)
+    assert (distance < 0.5).mean() > 0.99
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 8, 23])
+def test_fast_mode_walks_exactly_where_jumps_would_go_too_far(n_steps):
+    # A jump of 8 steps and a walk of n_steps are more than n_steps: 2 of 1, in the worst case.
+    flow, foreground = noisy_scene((60, 60), seed=8, noise=0.1)
+    fast = follow_flows(flow, foreground, n_steps=n_steps, mode="fast", reach_px=5)
+    exact = follow_flows(flow, foreground, n_steps=n_steps, reach_px=5)
+    np.testing.assert_array_equal(fast.end, exact.end)
+    np.testing.assert_array_equal(fast.verdict, exact.verdict)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (4, 5), (2, 0, 3)])

@@ -13,12 +13,12 @@ from scipy.sparse.csgraph import connected_components
 from cellseg_pipe.kernels import Pairs, overlap_pairs, sum_pairs
 from cellseg_pipe.kernels.link import (
     Overlaps,
-    chain_planes,
     iou_of,
     mutual_best,
     pick_links,
     union_find,
 )
+from cellseg_pipe.kernels.planes import chain_planes
 
 
 def plain_overlaps(left, right):

@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from cellseg_pipe.kernels import (
     HALO_BEYOND_REACH,
+    Ends,
     boxes_and_areas,
     find_masks,
     flow_quality,
-    masks_from_classes,
     masks_from_flows,
     overlap_pairs,
 )
 from cellseg_pipe.metrics import evaluate
 from tests.golden.synthetic import centre_flow, label_field, network_like
+from tests.kernels.test_cells_from_ends import plain_cells
+from tests.kernels.test_flows_from_labels import plain_diffusion, plain_planes, unit
+from tests.kernels.test_follow_flows import plain_ends
+from tests.kernels.test_shape import plain_fill
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -48,19 +52,90 @@ CASES = {
 }
 
 
+# The noisiest scene, 0.3 being sigma 1.5 on the scale of the peer's flows: particles that circle a
+# sink lose their phase in another arithmetic, and now and then a peak of 10 ends or so comes or
+# goes; fast mode ends its paths elsewhere on the way round. 3D: the peer samples up to half a pixel
+# beside the particle, so ends at the rim of a sink count otherwise.
+SHARES = {"2d_touching": 0.9998, "2d_elongated": 0.9998, "2d_crowded": 0.99, "2d_large": 0.9997}
+SHARES |= {"3d": 0.995}
+IN_3D = ("computed_default", "computed_any_size")
+
+
+def golden_scene(scene):
+    with np.load(GOLDEN / f"dynamics_{scene}.npz") as file:
+        golden = dict(file)
+    return golden, golden["flow"].astype(np.float32), golden["logit"].astype(np.float32)
+
+
 @pytest.mark.parametrize("mode", ["exact", "fast"])
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("scene", ["touching", "elongated"])
+@pytest.mark.parametrize(
+    ("scene", "case"),
+    [(scene, case) for scene in SHARES for case in CASES if scene != "3d" or case in IN_3D],
+)
 def test_masks_are_those_of_cellpose(scene, case, mode):
-    golden = np.load(GOLDEN / f"dynamics_2d_{scene}.npz")
-    labels = masks_from_flows(
-        golden["flow"].astype(np.float32),
-        golden["logit"].astype(np.float32),
-        mode=mode,
-        **CASES[case],
+    golden, flow, logit = golden_scene(scene)
+    # The peer drops masks above 40 % of the image, and has no flow check in 3D.
+    own = {"max_size_px": int(0.4 * logit.size)} | (
+        {"flow_threshold": None} if scene == "3d" else {}
     )
+    labels = masks_from_flows(flow, logit, mode=mode, **own, **CASES[case])
     assert labels.dtype == np.uint32
-    assert same_cells(labels, golden[case]) > 0.999
+    assert same_cells(labels, golden[case]) > SHARES[scene]
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("scene", SHARES)
+def test_masks_of_any_size_are_those_of_cellpose(scene, mode):
+    golden, flow, logit = golden_scene(scene)
+    raw = {"flow_threshold": None, "min_size_px": 0, "fill": False}
+    labels = masks_from_flows(flow, logit, mode=mode, **raw)
+    assert same_cells(labels, golden["masks_unlimited"]) > SHARES[scene]
+
+
+@pytest.mark.parametrize("scene", ["2d_touching", "2d_crowded", "3d"])
+def test_masks_by_nearest_sampling_are_those_of_cellpose_to_the_last_pixel(scene):
+    _, flow, logit = golden_scene(scene)
+    raw = {"flow_threshold": None, "min_size_px": 0, "fill": False}
+    labels = masks_from_flows(flow, logit, sampling="nearest", **raw)
+    expected = np.load(GOLDEN / "dynamics_nearest.npz")[f"{scene}_masks"]
+    assert same_cells(labels, expected) == 1
+
+
+def plain_masks(flow, logit):
+    """The whole way with the default settings, from the plain references of each step."""
+    foreground = logit > 0
+    end = plain_ends(flow, foreground, 200)
+    start = np.flatnonzero(foreground)
+    ends = Ends(foreground.shape, start, end, np.zeros(start.size, np.uint8))
+    labels, _ = plain_cells(ends)
+    areas = np.bincount(labels.ravel())
+    labels[areas[labels] < 15] = 0
+    own = plain_diffusion(labels) if labels.ndim == 2 else unit(plain_planes(labels))
+    apart = ((own - flow) ** 2).sum(axis=0)
+    for value in np.unique(labels[labels > 0]):
+        error = apart[labels == value].mean()
+        assert abs(error - 0.4) > 1e-3, "too near to the threshold for other rounding"
+        if error > 0.4:
+            labels[labels == value] = 0
+    return plain_fill(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "seed", "noise"), [((70, 64), 1, 0.1), ((70, 64), 2, 0.3), ((14, 26, 24), 3, 0.3)]
+)
+def test_exact_masks_are_those_of_a_plain_program_to_the_last_pixel(shape, seed, noise):
+    _, flow, logit = scene(shape, seed=seed, n_cells=16, noise=noise)
+    logit[np.random.default_rng(seed).random(shape) < 0.02] = -1  # holes to fill
+    expected = plain_masks(flow, logit)
+    assert expected.max() > 5
+    np.testing.assert_array_equal(find_masks(flow, logit).labels, expected)
+
+
+def test_fast_masks_differ_from_exact_ones_by_less_than_a_pixel_of_ten_thousand():
+    _, flow, logit = scene((600, 600), seed=9, n_cells=180, noise=0.1)
+    exact, fast = (masks_from_flows(flow, logit, mode=mode) for mode in ("exact", "fast"))
+    assert exact.max() > 150
+    assert same_cells(exact, fast) >= 0.9999
 
 
 def test_size_limits_are_numbers_and_not_shares_of_the_array():
@@ -182,26 +257,6 @@ def test_class_of_a_cell_is_the_one_with_the_largest_mean():
         find_masks(flow, logit, class_logits=outputs[:1])
 
 
-def test_three_class_output_gives_touching_cells():
-    truth = label_field((120, 110), 20, seed=4)
-    padded = np.pad(truth, 1)
-    inner = np.ones_like(truth, bool)
-    for dy in range(3):
-        for dx in range(3):
-            inner &= padded[dy : dy + truth.shape[0], dx : dx + truth.shape[1]] == truth
-    interior = inner & (truth > 0)
-    boundary = (truth > 0) & ~interior
-    scores = np.stack([interior, boundary, truth == 0]).astype(np.float32)
-    labels = masks_from_classes(scores, min_size_px=10)
-    score = evaluate(labels, truth)
-    assert score.ap[0.9] > 0.95 and score.merges == 0
-    assert labels.dtype == np.uint32
-    kept = masks_from_classes(scores, min_size_px=10, growth_px=0)
-    assert ((kept > 0) <= interior).all()
-    with pytest.raises(ValueError, match="interior, boundary, background"):
-        masks_from_classes(scores[:2])
-
-
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (5, 6), (2, 3, 4)])
 @pytest.mark.parametrize("value", [-5.0, 5.0])
@@ -217,8 +272,23 @@ def test_smallest_images_and_all_or_no_foreground(shape, value, mode):
     ("change", "error", "message"),
     [
         ({"logit": np.full((4, 5), np.nan, np.float32)}, ValueError, "logit without NaN"),
+        ({"logit": np.full((4, 5), np.inf, np.float32)}, ValueError, "NaN or infinity"),
+        ({"logit": np.full((4, 5), -np.inf, np.float32)}, ValueError, "NaN or infinity"),
+        ({"logit": np.full((4, 5), 1e39)}, ValueError, "NaN or infinity"),
         ({"logit": np.zeros((4, 5), int)}, TypeError, "logit of floats"),
-        ({"min_size_px": -1}, ValueError, "min_size_px of 0 or more"),
+        ({"min_size_px": -1}, ValueError, "min_size_px needs a whole number of 0 or more"),
+        ({"min_size_px": 1.5}, TypeError, "min_size_px needs a whole number"),
+        ({"max_size_px": -3}, ValueError, "max_size_px needs a whole number of 0 or more"),
+        ({"niter": 2.9}, TypeError, "niter needs a whole number, got 2.9"),
+        ({"cellprob_threshold": np.nan}, ValueError, "finite cellprob_threshold"),
+        ({"cellprob_threshold": -1e39}, ValueError, "finite cellprob_threshold"),
+        ({"flow_threshold": np.nan}, ValueError, "flow_threshold of 0 or more"),
+        ({"spacing": (1, 2, 3, -4)}, ValueError, "spacing needs one positive number per axis"),
+        ({"spacing": (1, np.nan)}, ValueError, "spacing needs"),
+        ({"class_logits": np.zeros((2, 3, 3))}, ValueError, "class_logits .n_classes"),
+        ({"class_logits": np.full((2, 4, 5), np.nan)}, ValueError, "class_logits without NaN"),
+        ({"class_logits": np.zeros((2, 4, 5), int)}, TypeError, "class_logits of floats"),
+        ({"open_edges": [(False, True), (False, False)]}, ValueError, "needs fill=False"),
         ({"flow_threshold": -0.1}, ValueError, "flow_threshold"),
         ({"logit": np.zeros((5, 4), np.float32)}, ValueError, "got shapes"),
     ],
@@ -227,6 +297,33 @@ def test_wrong_input_is_refused(change, error, message):
     arguments = {"logit": np.zeros((4, 5), np.float32), **change}
     with pytest.raises(error, match=message):
         find_masks(np.zeros((2, 4, 5), np.float32), **arguments)
+
+
+def test_open_edges_that_are_all_closed_may_be_filled():
+    truth, flow, logit = scene((60, 60), seed=3, n_cells=6, noise=0.05)
+    closed = find_masks(flow, logit, open_edges=[(False, False)] * 2)
+    np.testing.assert_array_equal(closed.labels, find_masks(flow, logit).labels)
+    assert len(closed.peak) == truth.max()
+
+
+@pytest.mark.parametrize("value", [-800, 0, 800])
+def test_probability_is_that_of_any_logit(value):
+    flow = np.stack([10 - np.indices((20, 20))[k] for k in range(2)]).astype(np.float32)
+    logit = np.full((20, 20), value, np.float64)
+    masks = find_masks(flow, logit, flow_threshold=None, cellprob_threshold=-1000)
+    assert masks.logit.tolist() == [value]
+    assert masks.probability.tolist() == [{-800: 0, 0: 0.5, 800: 1}[value]]
+
+
+def test_dropped_particles_are_counted_by_reason():
+    flow = np.zeros((2, 5, 30), np.float32)
+    flow[1, :, :20] = -1
+    logit = np.ones((5, 30), np.float32)
+    edges = {"open_edges": [(False, False), (True, False)], "fill": False}
+    masks = find_masks(flow, logit, reach_px=9, **edges)
+    assert (masks.n_too_far, masks.n_over_edge) == (0, 100)
+    whole = find_masks(flow, logit, reach_px=9)
+    assert (whole.n_too_far, whole.n_over_edge) == (50, 0)
 
 
 HASHES = """
@@ -240,7 +337,17 @@ for shape in ((120, 110), (18, 40, 40)):
         masks = find_masks(flow, logit, mode=mode, reach_px=14)
         rows = (masks.labels, masks.peak, masks.flow_error, masks.logit)
         print(mode, [hashlib.sha256(np.ascontiguousarray(r)).hexdigest()[:12] for r in rows])
-    print(hashlib.sha256(flows_from_labels(labels)).hexdigest()[:12])
+    near = find_masks(flow, logit, sampling="nearest")
+    apart = (1.0, 2.5, 1.5)[-len(shape):]
+    flat = find_masks(flow, logit, spacing=apart, mode="fast", flow_threshold=2.0)
+    for masks in (near, flat):
+        rows = (masks.labels, masks.peak, masks.flow_error, masks.logit)
+        print(len(masks.peak), [hashlib.sha256(np.ascontiguousarray(r)).hexdigest() for r in rows])
+    for method in ("planes", "diffusion"):
+        for spacing in (None, apart):
+            flows = flows_from_labels(labels, method=method, spacing=spacing)
+            errors = flow_quality(labels, flow, method=method, spacing=spacing).error
+            print(method, [hashlib.sha256(a).hexdigest()[:12] for a in (flows, errors)])
 """
 
 
@@ -255,6 +362,7 @@ def test_bits_are_the_same_on_every_kind_of_cpu(tmp_path):
         return done.stdout
 
     host = run()
+    assert "\n0 [" not in host, "no cells to compare"
     assert host == run(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     assert host == run(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma,+bmi2")
     assert len(list(tmp_path.iterdir())) == 3
@@ -273,5 +381,5 @@ def test_spacing_makes_particles_walk_fewer_voxels_along_the_coarse_axis():
     voxels = np.array([1 / 3, 1, 1], np.float32).reshape(-1, 1, 1, 1)
     same = find_masks(flow * voxels, logit, flow_threshold=None)
     np.testing.assert_array_equal(found.labels, same.labels)
-    with pytest.raises(ValueError, match="spacing above 0 for each of 3 axes"):
+    with pytest.raises(ValueError, match="spacing needs one positive number per axis, 3 in all"):
         find_masks(flow, logit, spacing=(3, 1))

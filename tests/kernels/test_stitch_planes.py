@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellseg_pipe.kernels.link import stitch_planes
+from cellseg_pipe.kernels.planes import stitch_planes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stitch.npz"
 # In `tie` one old cell lies under two new ones of equal overlap, and the peer names both after it.
@@ -178,7 +178,7 @@ def test_an_iou_equal_to_the_threshold_is_kept():
 MANY_LABELS = """
 import resource
 import numpy as np
-from cellseg_pipe.kernels.link import stitch_planes
+from cellseg_pipe.kernels.planes import stitch_planes
 stitch_planes(np.zeros((2, 4, 4), np.uint32))  # compiled or read from the cache
 numbers = np.arange(1, 20_001, dtype=np.uint32).reshape(100, 200)
 plane = np.zeros((1000, 2000), np.uint32)

@@ -17,6 +17,8 @@ from cellseg_pipe.kernels._numba._vectors import I32, I64, Vectors, data_of
 
 FRACTION_BITS = 12
 ONE = 1 << FRACTION_BITS
+# px that a component may have: from the far end of the longest axis one such step stays in int32.
+STEP_MAX = 1024.0
 
 
 def lanes_of(ndim: int) -> int:

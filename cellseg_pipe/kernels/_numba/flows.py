@@ -15,6 +15,17 @@ from cellseg_pipe.kernels._numba.heat import (
     spread_volume,
     write_volume_gradient,
 )
+from cellseg_pipe.kernels._numba.pieces import (
+    FIRST,
+    ROW,
+    STOP,
+    keep_piece,
+    list_section,
+    list_volume,
+    middle_of_section,
+    middle_of_volume,
+    span_of,
+)
 
 RANGES_PER_THREAD = 8
 LINE_BYTES = 64
@@ -31,68 +42,47 @@ OBJECTS = (
 
 
 @helper
-def plane_flow(labels, value, base, size, step, spacing, weight, rows, columns, target, to, work):
-    """Add the flow of one object's section with a plane; `work` is scratch.
+def plane_flow(
+    labels, value, base, size, step, spacing, weight, rows, columns, target, to, runs, work
+):
+    """Add the flow of one object's section with a plane; `runs` and `work` are scratch.
 
     The plane's part inside the object's box has `size` rows and columns, `step` apart in labels
-    and `to` apart in the components `rows` and `columns`.
+    and `to` apart in the components `rows` and `columns`. Heat is kept in the box of the piece
+    that it spreads over, so that a stray pixel far away costs steps only.
     """
-    top, left = size
-    bottom, right, area = 0, 0, 0
-    for y in range(size[0]):
-        for x in range(size[1]):
-            if labels[base + y * step[0] + x * step[1]] == value:
-                top, bottom = min(top, y), max(bottom, y + 1)
-                left, right = min(left, x), max(right, x + 1)
-                area += 1
-    if area < 2:
+    n = list_section(labels, value, base, size, step, runs)
+    if n == 0:
         return
-    base += top * step[0] + left * step[1]
-    target += top * to[0] + left * to[1]
-    inside = (bottom - top, right - left)
-    width = padded(inside[1])
-    n = (inside[0] + 2) * width
     finest = min(spacing)
     scale = (spacing[0] / finest, spacing[1] / finest)
+    _, left, right, _ = span_of(runs, n)
+    height = runs[n - 1, ROW] + 1 - runs[0, ROW]
+    steps = 2 * int(np.ceil(height * scale[0] + (right - left) * scale[1]) + 4)
+    run, column = middle_of_section(runs, n, scale)
+    row = runs[run, ROW]
+    n = keep_piece(runs, n, run)
+    area, left, right, _ = span_of(runs, n)
+    if area < 2:
+        return
+    top = runs[0, ROW]
+    inside = (runs[n - 1, ROW] + 1 - top, right - left)
+    width = padded(inside[1])
     middle = (3 * scale[0] ** 2 - 2, 3 * scale[1] ** 2 - 2)
-    steps = 2 * int(np.ceil(inside[0] * scale[0] + inside[1] * scale[1]) + 4)
-    share = work[0][:n]
+    share = work[0][: (inside[0] + 2) * width]
     part = 1 / ((2 + middle[0]) * (2 + middle[1]))
     share[:] = 0
-    sum_y, sum_x = 0, 0
-    for y in range(inside[0]):
-        for x in range(inside[1]):
-            if labels[base + y * step[0] + x * step[1]] == value:
-                share[(y + 1) * width + x] = part
-                sum_y += y
-                sum_x += x
-    centre = nearest_in_plane(share, width, inside, (sum_y, sum_x), area, scale)
+    for k in range(n):
+        at = (runs[k, ROW] - top + 1) * width - left
+        share[at + runs[k, FIRST] : at + runs[k, STOP]] = part
+    centre = (row - top + 1) * width + column - left
     heat = heat_plane(share, width, centre, steps, middle, work[1:])
+    target += top * to[0] + left * to[1]
     add_plane_gradient(heat, share, width, inside, scale, weight, rows, columns, target, to)
 
 
 @helper
-def nearest_in_plane(share, width, size, sums, area, scale):
-    """Return the object's pixel nearest to its mean, of equal ones the first in C order."""
-    # ceil(mean - 1/2) along each axis, in whole numbers: the lower one of two equally near
-    y, x = (2 * sums[0] + area - 1) // (2 * area), (2 * sums[1] + area - 1) // (2 * area)
-    centre = (y + 1) * width + x
-    if share[centre] > 0:  # as in nearly all objects
-        return centre
-    nearest = np.inf
-    for y in range(size[0]):
-        for x in range(size[1]):
-            i = (y + 1) * width + x
-            if share[i] > 0:  # area * distance^2 to the mean, in whole numbers, less a constant
-                far = scale[0] ** 2 * (area * y * y - 2 * sums[0] * y)
-                far += scale[1] ** 2 * (area * x * x - 2 * sums[1] * x)
-                if far < nearest:
-                    nearest, centre = far, i
-    return centre
-
-
-@helper
-def planes_field(labels, shape, value, start, stop, spacing, field, work):
+def planes_field(labels, shape, value, start, stop, spacing, field, runs, work):
     """Write an object's flow over its box: one set of planes in 2D, the mean of three in 3D."""
     ndim = field.shape[0]
     extent = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
@@ -117,6 +107,7 @@ def planes_field(labels, shape, value, start, stop, spacing, field, work):
                 field[column + ndim - 3],
                 k * steps[normal],
                 (steps[row], steps[column]),
+                runs,
                 work,
             )
     if ndim == 3:
@@ -136,62 +127,67 @@ def normalise(field, volume):
 
 
 @helper
-def diffusion_field(labels, shape, value, start, stop, spacing, field, work):
+def diffusion_field(labels, shape, value, start, stop, spacing, field, runs, work):
     """Write an object's flow over its box, from heat that spreads in all directions."""
     extent = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
-    row = extent[2] + 1
-    plane = (extent[1] + 1) * row
-    n = (extent[0] + 2) * plane + 1
+    field[:, : extent[0] * extent[1] * extent[2]] = 0
+    first = np.empty(extent[0] * extent[1] + 1, np.int64)
+    n = list_volume(labels, shape, value, start, extent, runs, first)
+    if n == 0:
+        return
     finest = min(spacing)
     scale = (spacing[0] / finest, spacing[1] / finest, spacing[2] / finest)
     weights = (scale[0] ** -2, scale[1] ** -2, scale[2] ** -2)
     reach = extent[0] * scale[0] + extent[1] * scale[1] + extent[2] * scale[2]
     steps = 6 * int(np.ceil(reach) + 3)
     part = 1 / (1 + 2 * (weights[0] + weights[1] + weights[2]))
-    heat, share, other = work[0][:n], work[1][:n], work[2][:n]
+    height = extent[1]
+    run, column = middle_of_volume(runs, n, height, scale)
+    middle_z, middle_y = runs[run, ROW] // height, runs[run, ROW] % height
+    n = keep_piece(runs, n, run)
+    _, left, right, _ = span_of(runs, n)
+    front, back = runs[0, ROW] // height, runs[n - 1, ROW] // height + 1
+    top, bottom = height, 0
+    for k in range(n):
+        y = runs[k, ROW] % height
+        top, bottom = min(top, y), max(bottom, y + 1)
+    inside = (back - front, bottom - top, right - left)
+    row = inside[2] + 1
+    plane = (inside[1] + 1) * row
+    size = (inside[0] + 2) * plane + 1
+    heat, share, other = work[0][:size], work[1][:size], work[2][:size]
     heat[:] = 0
     other[:] = 0
     share[:] = 0
-    area, sum_z, sum_y, sum_x = 0, 0, 0, 0
-    for z in range(extent[0]):
-        for y in range(extent[1]):
-            base = ((start[0] + z) * shape[1] + start[1] + y) * shape[2] + start[2]
-            for x in range(extent[2]):
-                if labels[base + x] == value:
-                    share[(z + 1) * plane + (y + 1) * row + x + 1] = part
-                    area += 1
-                    sum_z += z
-                    sum_y += y
-                    sum_x += x
-    nearest, centre = np.inf, 0
-    for z in range(extent[0]):
-        for y in range(extent[1]):
-            for x in range(extent[2]):
-                i = (z + 1) * plane + (y + 1) * row + x + 1
-                if share[i] > 0:
-                    far = scale[0] ** 2 * (area * z * z - 2 * sum_z * z)
-                    far += scale[1] ** 2 * (area * y * y - 2 * sum_y * y)
-                    far += scale[2] ** 2 * (area * x * x - 2 * sum_x * x)
-                    if far < nearest:
-                        nearest, centre = far, i
-    pitch = (plane, row)
+    for k in range(n):
+        z, y = runs[k, ROW] // height - front + 1, runs[k, ROW] % height - top + 1
+        at = z * plane + y * row + 1 - left
+        share[at + runs[k, FIRST] : at + runs[k, STOP]] = part
+    centre = (middle_z - front + 1) * plane + (middle_y - top + 1) * row + column - left + 1
+    pitch, to = (plane, row), (height * extent[2], extent[2])
     spread_volume(heat, other, share, pitch, centre, steps, weights)
-    write_volume_gradient(heat, share, pitch, extent, scale, field)
+    target = front * to[0] + top * to[1] + left
+    write_volume_gradient(heat, share, pitch, inside, scale, field, target, to)
 
 
 @helper
 def scratch(start, stop, ndim):
-    """Return room for the largest of the objects: its field, and heat, share and the like."""
-    voxels, plane, volume = 0, 0, 0
+    """Return room for the largest of the objects: its field, its runs, and heat and the like.
+
+    It is not touched here: of a box that is all but empty little memory is ever taken.
+    """
+    voxels, plane, volume, n_runs = 0, 0, 0, 0
     for k in range(start.shape[0]):
         d, h, w = stop[k, 0] - start[k, 0], stop[k, 1] - start[k, 1], stop[k, 2] - start[k, 2]
         voxels = max(voxels, d * h * w)
         plane = max(plane, (h + 2) * padded(w), (d + 2) * padded(w), (d + 2) * padded(h))
         volume = max(volume, (d + 2) * (h + 1) * (w + 1))
+        n_runs = max(n_runs, d * h * ((w + 1) // 2))
     n = max(plane, volume + 1)
     exact = (aligned(n, np.float64), aligned(n, np.float64), aligned(n, np.float64))
     fast = (aligned(plane, np.float32), aligned(plane, np.float32), aligned(plane, np.float32))
-    return np.empty((ndim, voxels), np.float32), exact + fast
+    runs = np.empty((n_runs, 4), np.int64)
+    return np.empty((ndim, voxels), np.float32), runs, exact + fast
 
 
 @helper
@@ -220,9 +216,9 @@ def copy_field(labels, shape, value, start, stop, field, flow):
 @loop((*OBJECTS, out(types.float32, 2)))
 def paint_planes(labels, shape, ids, start, stop, spacing, flow):
     """Write the flow of each object, from planes."""
-    field, work = scratch(start, stop, flow.shape[0])
+    field, runs, work = scratch(start, stop, flow.shape[0])
     for k in range(ids.size):
-        planes_field(labels, shape, ids[k], start[k], stop[k], spacing, field, work)
+        planes_field(labels, shape, ids[k], start[k], stop[k], spacing, field, runs, work)
         copy_field(labels, shape, ids[k], start[k], stop[k], field, flow)
     return 0
 
@@ -230,9 +226,9 @@ def paint_planes(labels, shape, ids, start, stop, spacing, flow):
 @loop((*OBJECTS, out(types.float32, 2)))
 def paint_diffusion(labels, shape, ids, start, stop, spacing, flow):
     """Write the flow of each object, from heat in three dimensions."""
-    field, work = scratch(start, stop, 3)
+    field, runs, work = scratch(start, stop, 3)
     for k in range(ids.size):
-        diffusion_field(labels, shape, ids[k], start[k], stop[k], spacing, field, work)
+        diffusion_field(labels, shape, ids[k], start[k], stop[k], spacing, field, runs, work)
         copy_field(labels, shape, ids[k], start[k], stop[k], field, flow)
     return 0
 

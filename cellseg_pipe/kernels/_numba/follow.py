@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
-from cellseg_pipe.kernels._numba._step import FRACTION_BITS, ONE, advance, lanes_of
+from cellseg_pipe.kernels._numba._step import FRACTION_BITS, ONE, STEP_MAX, advance, lanes_of
 from cellseg_pipe.kernels._numba._threads import available_threads, ranges, spread
 
 POOL = 32  # particles in flight: their steps overlap, which hides the latency of one
@@ -40,7 +40,7 @@ def shape_of(ndim):
 def pack_rows(flow, foreground, shape, first, last, field):
     """Write rows first to last of the flow as a padded field of vectors, 0 where no foreground.
 
-    Return the components that are not finite everywhere, a bit for each.
+    Return the components that are not finite and in bounds everywhere, a bit for each.
     """
     ndim = len(shape)
     lanes = lanes_of_shape(shape)
@@ -61,7 +61,7 @@ def pack_rows(flow, foreground, shape, first, last, field):
             if foreground[source + x]:
                 for axis in range(ndim):
                     value = flow[axis, source + x]
-                    broken |= (not np.isfinite(value)) << axis
+                    broken |= (not abs(value) <= STEP_MAX) << axis  # true of NaN too
                     field[target + x * lanes + axis] = value
     return broken
 
@@ -203,7 +203,7 @@ def follow_points(
 
 
 def pack(flow, foreground, *, threads):
-    """Return the flow as a padded field of vectors, 0 outside the foreground; refuse NaN in it."""
+    """Return the flow as a padded field of vectors, 0 outside the foreground; refuse damage."""
     shape = foreground.shape
     lanes = lanes_of(len(shape))
     field = np.zeros(lanes * math.prod(n + 1 for n in shape), np.float32)
@@ -217,7 +217,8 @@ def pack(flow, foreground, *, threads):
     )
     if bad := functools.reduce(operator.or_, broken, 0):
         raise ValueError(
-            "follow_flows needs a finite flow in the foreground, got NaN or infinity in component"
+            f"follow_flows needs a finite flow of at most {STEP_MAX:.0f} px per step in the"
+            " foreground, got NaN, infinity or more in component"
             f" {(bad & -bad).bit_length() - 1}. The network's output is damaged, or was divided by"
             " 0."
         )

@@ -118,24 +118,25 @@ def spread_volume(heat, other, share, pitch, centre, steps, weights):
 
 
 @helper
-def write_volume_gradient(heat, share, pitch, extent, scale, field):
+def write_volume_gradient(heat, share, pitch, extent, scale, field, target, to):
     """Write the unit vectors along the gradient of heat at the object's voxels."""
     plane, row = pitch
-    j = 0
     for z in range(extent[0]):
         for y in range(extent[1]):
             i = (z + 1) * plane + (y + 1) * row
+            j = target + z * to[0] + y * to[1] - 1
             for _ in range(extent[2]):
                 i += 1
-                dz, dy, dx = 0.0, 0.0, 0.0
-                if share[i] > 0:
-                    dz = (heat[i + plane] - heat[i - plane]) / scale[0]
-                    dy = (heat[i + row] - heat[i - row]) / scale[1]
-                    dx = (heat[i + 1] - heat[i - 1]) / scale[2]
-                    top = max(abs(dz), abs(dy), abs(dx))
-                    if top > 0:
-                        dz, dy, dx = dz / top, dy / top, dx / top
-                        length = np.sqrt(dz * dz + dy * dy + dx * dx)
-                        dz, dy, dx = dz / length, dy / length, dx / length
-                field[0, j], field[1, j], field[2, j] = dz, dy, dx
                 j += 1
+                if share[i] == 0:
+                    continue
+                dz = (heat[i + plane] - heat[i - plane]) / scale[0]
+                dy = (heat[i + row] - heat[i - row]) / scale[1]
+                dx = (heat[i + 1] - heat[i - 1]) / scale[2]
+                top = max(abs(dz), abs(dy), abs(dx))
+                if top > 0:
+                    dz, dy, dx = dz / top, dy / top, dx / top
+                    length = np.sqrt(dz * dz + dy * dy + dx * dx)
+                    field[0, j] = dz / length
+                    field[1, j] = dy / length
+                    field[2, j] = dx / length

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
+from cellseg_pipe.kernels._numba._ranks import rank_of, ranked
 from cellseg_pipe.kernels._numba._step import FRACTION_BITS, ONE, advance
 from cellseg_pipe.kernels._numba._threads import spread
 from cellseg_pipe.kernels._numba.follow import (
@@ -16,6 +16,7 @@ from cellseg_pipe.kernels._numba.follow import (
     OVER_EDGE,
     POOL,
     field_strides,
+    follow_flows,
     lanes_of_shape,
     pack,
     parts_of,
@@ -33,25 +34,9 @@ JUMP_STEPS = 8  # of a jump; with 5 twice as many pixels of noisy flows part fro
 # round a sink to jump onto one, their ends would fall on few pixels, with gaps that stop the growth
 # of peaks: 18 of 2,116 cells lost half their pixels.
 ARRIVED = 2  # px
+# Jumps and the walk of the roots make up to twice the steps, which matters before all has arrived.
+WORTH_JUMPING = 3 * JUMP_STEPS
 FAR = (1 << 15) - 1  # px; a path as long is dropped whatever the reach
-
-
-@intrinsic
-def bits_set(typingctx, word):  # type: ignore[no-untyped-def]
-    """Count the bits of a word."""
-    return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(
-        arguments[0]
-    )
-
-
-@helper
-def rank_of(words, before, flat):
-    """Return how many foreground pixels come before this one, -1 if it is background."""
-    word = words[flat >> 6]
-    bit = np.uint64(1) << np.uint64(flat & 63)
-    if word & bit == 0:
-        return np.int64(-1)
-    return before[flat >> 6] + np.int64(bits_set(word & (bit - np.uint64(1))))
 
 
 @loop(
@@ -206,11 +191,14 @@ def end_jumps(
 
 def jump_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
     """Return (starts, ends, verdicts): particles jump to pixels, and only their roots walk on."""
+    if n_steps < WORTH_JUMPING:
+        rules = {"linear": linear, "reach": reach, "edges": edges, "threads": threads}
+        return follow_flows(flow, foreground, n_steps=n_steps, **rules)
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
     starts = np.flatnonzero(foreground)
     # Paths matter only where one can stray too far or leave: else there is nothing to keep of them.
-    boxed = bool(edges.any()) or bool((reach < FAR - 1).any())
+    boxed = bool(edges.any()) or bool((reach < FAR).any())
     run = {"linear": linear, "threads": threads}
     nexts, hops = _jumps(field, foreground, starts, n_steps=n_steps, boxed=boxed, **run)
     # A fixed number, from the settings alone, so that a crop jumps as far as the whole. Where all
@@ -235,10 +223,7 @@ def jump_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
 def _jumps(field, foreground, starts, *, n_steps, linear, boxed, threads):
     """Return, of each pixel, the one it leads to and, if boxed, the box of the way there."""
     shape = foreground.shape
-    words = np.zeros(-(-foreground.size // 64), np.uint64)
-    bits = np.packbits(foreground.reshape(-1), bitorder="little")
-    words.view(np.uint8)[: bits.size] = bits
-    before = np.cumsum(np.bitwise_count(words), dtype=np.int64) - np.bitwise_count(words)
+    words, before = ranked(foreground)
     nexts = np.empty(starts.size, np.int32)
     hops = np.empty((starts.size, 3 * len(shape) if boxed else 0), np.int16)
     strides = field_strides(shape)

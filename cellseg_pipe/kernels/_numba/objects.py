@@ -44,6 +44,8 @@ def gather_boxes(labels, shape, first_row, last_row, ids, start, stop, area):
             if value == 0:
                 continue
             k = place(ids, value)
+            if k == ids.size or ids[k] != value:
+                continue
             area[k] += x - begin
             start[k, ndim - 1] = min(start[k, ndim - 1], begin)
             stop[k, ndim - 1] = max(stop[k, ndim - 1], x)
@@ -58,7 +60,7 @@ def gather_boxes(labels, shape, first_row, last_row, ids, start, stop, area):
 
 
 def boxes_and_areas(labels, ids, *, threads):
-    """Return (start, stop, area) of the ascending `ids`, which are all the labels there are."""
+    """Return (start, stop, area) of the ascending `ids`; other labels are left out."""
     workers = threads or available_threads()
     rows = labels.size // max(labels.shape[-1], 1)
     flat = labels.ravel()

@@ -38,9 +38,9 @@ def mean_error(labels, shape, value, start, stop, field, flow):
 @loop((*OBJECTS, const(types.float32, 2), out(types.float64)))
 def planes_error(labels, shape, ids, start, stop, spacing, flow, error):
     """Write each object's error against its flow from planes."""
-    field, work = scratch(start, stop, flow.shape[0])
+    field, runs, work = scratch(start, stop, flow.shape[0])
     for k in range(ids.size):
-        planes_field(labels, shape, ids[k], start[k], stop[k], spacing, field, work)
+        planes_field(labels, shape, ids[k], start[k], stop[k], spacing, field, runs, work)
         error[k] = mean_error(labels, shape, ids[k], start[k], stop[k], field, flow)
     return 0
 
@@ -48,9 +48,9 @@ def planes_error(labels, shape, ids, start, stop, spacing, flow, error):
 @loop((*OBJECTS, const(types.float32, 2), out(types.float64)))
 def diffusion_error(labels, shape, ids, start, stop, spacing, flow, error):
     """Write each object's error against its flow from heat in three dimensions."""
-    field, work = scratch(start, stop, 3)
+    field, runs, work = scratch(start, stop, 3)
     for k in range(ids.size):
-        diffusion_field(labels, shape, ids[k], start[k], stop[k], spacing, field, work)
+        diffusion_field(labels, shape, ids[k], start[k], stop[k], spacing, field, runs, work)
         error[k] = mean_error(labels, shape, ids[k], start[k], stop[k], field, flow)
     return 0
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.preprocess import check_finite
-from cellseg_pipe.segment.plan import ImageSource
-from cellseg_pipe.segment.settings import Settings
+from cellseg_pipe.segmentation.plan import ImageSource
+from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["channels_first", "source_of", "with_spacing"]
 

@@ -30,7 +30,7 @@ from cellseg_pipe.preprocess import (
     resolve_channels,
     sample_boxes,
 )
-from cellseg_pipe.segment.settings import Settings
+from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["ImageSource", "Inputs", "Plan", "make_plan", "network_source"]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellseg_pipe import __version__
+from cellseg_pipe.cli._segment import add_segment
 
 __all__ = ["main"]
 
@@ -33,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        options.command(options)
-    except (OSError, TypeError, ValueError) as error:  # what a user can mend, said in one line
+        return options.command(options) or 0
+    # What a user can mend, said in one line.
+    except (MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         print(f"cellseg {options.name}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log every step")
     commands = parser.add_subparsers(title="commands", dest="name", required=True)
-    for add in (_add_evaluate, _add_synth):
+    for add in (add_segment, _add_evaluate, _add_models, _add_synth):
         add(commands, common)
     return parser
 
@@ -98,6 +99,46 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.pred, options.truth, settings=settings, json_path=options.json, csv_path=options.csv
     )
     print(table(result.scores))
+
+
+def _add_models(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    parser = commands.add_parser(
+        "models",
+        help="list models, look at one, add one",
+        description="Models lie in the folders of CELLSEG_MODELS: those of the site, the last one"
+        " yours. Then come the shipped ones. Nothing is ever downloaded.",
+    )
+    tasks = parser.add_subparsers(title="tasks", dest="task", required=True)
+    task = tasks.add_parser("list", parents=[common], help="all models, and where they lie")
+    task.set_defaults(command=_list_models)
+    task = tasks.add_parser("info", parents=[common], help="what is known of a model")
+    task.add_argument("model", metavar="NAME", help="a name or a file")
+    task.set_defaults(command=_show_model)
+    task = tasks.add_parser("add", parents=[common], help="copy a model into your folder")
+    task.add_argument("file", type=Path, help="ours, or one of Cellpose 1 to 3")
+    task.add_argument("--name", dest="as_name", metavar="N", help="call it N")
+    task.set_defaults(command=_add_model)
+
+
+def _list_models(_options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import models
+
+    print(models.listing())
+
+
+def _show_model(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import models
+
+    print(models.details(options.model))
+
+
+def _add_model(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import models
+
+    print(models.add(options.file, name=options.as_name))
 
 
 def _add_synth(
@@ -167,7 +208,3 @@ def _assignment(text: str) -> tuple[str, object]:
         return name, float(value)
     except ValueError:
         return name, value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

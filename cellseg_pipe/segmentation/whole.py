@@ -21,12 +21,12 @@ from cellseg_pipe.diameter import (
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.nets.engine import Engine, engine_for
-from cellseg_pipe.segment.cells import Cells, cells_of, table_of
-from cellseg_pipe.segment.image import channels_first, source_of, with_spacing
-from cellseg_pipe.segment.memory import check_memory
-from cellseg_pipe.segment.plan import ImageSource, Plan, make_plan, network_source
-from cellseg_pipe.segment.predict import on_level_0, records_of
-from cellseg_pipe.segment.settings import Settings
+from cellseg_pipe.segmentation.cells import Cells, cells_of, table_of
+from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
+from cellseg_pipe.segmentation.memory import check_memory
+from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
+from cellseg_pipe.segmentation.predict import on_level_0, records_of
+from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["Segmentation", "segment", "segment_many"]
 

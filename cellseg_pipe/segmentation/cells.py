@@ -20,8 +20,8 @@ from cellseg_pipe.kernels import (
     resample_nearest,
     stitch_planes,
 )
-from cellseg_pipe.segment.plan import Plan
-from cellseg_pipe.segment.predict import Answer
+from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.tiles import Grid
 
 __all__ = ["Cells", "cells_of", "table_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from cellseg_pipe.segment.plan import Plan
+from cellseg_pipe.segmentation.plan import Plan
 
 __all__ = ["available_bytes", "check_memory", "needed_bytes"]
 

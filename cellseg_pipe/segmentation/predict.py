@@ -12,7 +12,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import resample
 from cellseg_pipe.nets.windows import Network, Record, View, blend, predict
 from cellseg_pipe.preprocess import gaussian, gaussian_halo_px
-from cellseg_pipe.segment.plan import Plan
+from cellseg_pipe.segmentation.plan import Plan
 
 __all__ = ["Answer", "Records", "answer_of", "on_level_0", "records_of"]
 

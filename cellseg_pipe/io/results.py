@@ -1,0 +1,160 @@
+"""Writes what a segmentation gives as files that other programs open; each whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.io.files import binary_whole
+from cellseg_pipe.io.ngff import ImageMeta, create_label_store
+
+__all__ = ["write_flows", "write_labels", "write_overlay"]
+
+PNG_LABELS = 65_535  # what its 16 bits hold
+TILE_PX = 512
+TIFF_MAX = 2**31  # bytes before compression, from which BigTIFF is written
+CHUNK_PX = {2: (512, 512), 3: (64, 256, 256)}
+
+
+def write_labels(
+    path: Path | str, labels: NDArray[np.uint32], *, spacing_um: tuple[float, ...] | None = None
+) -> None:
+    """Write a label image.
+
+    Parameters
+    ----------
+    path : path
+        The ending decides: .tif, .png (up to 65,535 labels, 2D), .npy, or .zarr for an OME-Zarr
+        label image of its own.
+    labels : uint32 array [*spatial]
+        2 or 3 axes.
+    spacing_um : tuple of float, optional
+        Size of a voxel.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".tif", ".tiff"):
+        _write_tiff(path, labels, "zyx"[-labels.ndim :].upper(), spacing_um=spacing_um)
+    elif suffix == ".png":
+        _write_png_labels(path, labels)
+    elif suffix == ".npy":
+        with binary_whole(path) as file:
+            np.save(file, labels)
+    elif suffix == ".zarr":
+        _write_store(path, labels, spacing_um)
+    else:
+        raise ValueError(f"labels are written as .tif, .png, .npy or .zarr, got {path.name}.")
+
+
+def write_flows(path: Path | str, flow: NDArray[np.float32], logit: NDArray[np.float32]) -> None:
+    """Write the network's answer: flow along each axis, then the logit.
+
+    Parameters
+    ----------
+    path : path
+        A TIFF.
+    flow : float32 array [n_axes, *spatial]
+        Unit vectors.
+    logit : float32 array [*spatial]
+        Above the threshold in cells.
+    """
+    stack = np.concatenate([flow, logit[None]]).astype(np.float32)
+    if logit.ndim == 3:  # programs want planes outermost
+        stack = stack.swapaxes(0, 1)
+    names = [f"flow_{axis}" for axis in "zyx"[-len(flow) :]] + ["logit"]
+    axes = "CYX" if logit.ndim == 2 else "ZCYX"
+    _write_tiff(Path(path), stack, axes, names=names)
+
+
+def write_overlay(path: Path | str, picture: NDArray[np.uint8]) -> None:
+    """Write a picture.
+
+    Parameters
+    ----------
+    path : path
+        A PNG.
+    picture : uint8 array [y, x, 3 or 4]
+        Colours.
+    """
+    from PIL import Image
+
+    with binary_whole(Path(path)) as file:
+        Image.fromarray(picture).save(file, format="PNG")
+
+
+def _write_tiff(
+    path: Path,
+    pixels: NDArray[Any],
+    axes: str,
+    *,
+    spacing_um: tuple[float, ...] | None = None,
+    names: list[str] | None = None,
+) -> None:
+    """Write an OME-TIFF, tiled and compressed."""
+    import tifffile
+
+    about: dict[str, Any] = {"axes": axes}
+    if spacing_um is not None:
+        for axis, size in zip(axes[-len(spacing_um) :], spacing_um, strict=True):
+            about |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    if names:
+        about["Channel"] = {"Name": names}
+    with (
+        binary_whole(path) as file,
+        tifffile.TiffWriter(file, ome=True, bigtiff=pixels.nbytes > TIFF_MAX) as writer,
+    ):
+        writer.write(
+            pixels,
+            tile=(TILE_PX, TILE_PX) if min(pixels.shape[-2:]) > TILE_PX else None,
+            compression="zlib",
+            photometric="minisblack",
+            metadata=about,
+        )
+
+
+def _write_png_labels(path: Path, labels: NDArray[np.uint32]) -> None:
+    from PIL import Image
+
+    most = int(labels.max(initial=0))
+    if labels.ndim != 2 or most > PNG_LABELS:
+        raise ValueError(
+            f"{path.name}: a PNG holds 2 axes and {PNG_LABELS} labels, got shape {labels.shape} and"
+            f" {most} labels. Write .tif instead."
+        )
+    with binary_whole(path) as file:
+        Image.fromarray(labels.astype(np.uint16)).save(file, format="PNG")
+
+
+def _write_store(
+    path: Path, labels: NDArray[np.uint32], spacing_um: tuple[float, ...] | None
+) -> None:
+    """Write an OME-Zarr label image under another name, then rename it."""
+    meta = ImageMeta("zyx"[-labels.ndim :], spacing_um or (1.0,) * labels.ndim)
+    chunks = tuple(
+        min(c, max(n, 1)) for c, n in zip(CHUNK_PX[labels.ndim], labels.shape, strict=True)
+    )
+    with _folder_whole(path) as folder:
+        array = create_label_store(folder, meta, array={"shape": labels.shape, "chunks": chunks})
+        array[...] = labels
+
+
+@contextlib.contextmanager
+def _folder_whole(path: Path) -> Iterator[Path]:
+    """Give a folder that takes the name when it is complete; an old one stays until then."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    made = folder / path.name
+    try:
+        yield made
+        if path.exists():
+            os.replace(path, folder / "old")
+        os.replace(made, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

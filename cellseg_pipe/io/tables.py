@@ -1,0 +1,62 @@
+"""Tables of one row per cell: columns by name, as CSV or parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.io.files import binary_whole
+
+__all__ = ["read_table", "write_table"]
+
+
+def write_table(path: Path | str, columns: dict[str, NDArray[Any]]) -> None:
+    """Write a table, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .csv or .parquet.
+    columns : dict of str to array [n]
+        All of one length.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    path = Path(path)
+    table = pa.table({name: pa.array(column) for name, column in columns.items()})
+    with binary_whole(path) as file:
+        if path.suffix == ".csv":
+            csv.write_csv(table, file)
+        elif path.suffix == ".parquet":
+            parquet.write_table(table, file, compression="zstd")
+        else:
+            raise ValueError(f"tables are written as .csv or .parquet, got {path.name}.")
+
+
+def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .csv or .parquet.
+
+    Returns
+    -------
+    dict of str to array [n]
+        Columns in their order.
+    """
+    from pyarrow import csv, parquet
+
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"tables are read from .csv or .parquet, got {path.name}.")
+    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    return {
+        name: np.asarray(column.to_numpy())
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }

@@ -1,0 +1,201 @@
+"""What one must know of a network to use it, and the text that carries it in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cellseg_pipe.nets.cpnet import Architecture
+
+__all__ = ["PUBLISHED", "ModelInfo", "Published", "plain_name", "read_header", "write_header"]
+
+FORMAT = 1  # of the header; a reader refuses a higher one
+SUFFIXES = (".safetensors", ".pth")
+DIAMETER_PX, NUCLEI_DIAMETER_PX = 30.0, 17.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights that the peer's authors published.
+
+    Parameters
+    ----------
+    name : str
+        Its name there.
+    channels : tuple of str
+        What its inputs mean.
+    diameter_px : float
+        Diameter of cells that the network expects.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    diameter_px: float
+
+
+PUBLISHED = {
+    "2dc3087a8abd7da46d1ab0ddd5824639933cc3ff63b382af3fa1939a392db93c": Published(
+        "cyto3", ("cytoplasm", "nucleus (optional)"), DIAMETER_PX
+    ),
+    "89ca45e4a45048d5010d29621466b1274b91b3dcb9714dce9f9e90a9a8671303": Published(
+        "nucleitorch_0", ("nucleus", "unused"), NUCLEI_DIAMETER_PX
+    ),
+    "e1440429eb384f95afe32bcba6510f90d518eaedc917ede549bed6804004abe2": Published(
+        "cpsam", ("any", "any (optional)", "any (optional)"), DIAMETER_PX
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What one must know of a network to use it.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    architecture : Architecture
+        Its form.
+    diameter_px : float
+        Diameter of cells that the network was trained at.
+    channels : tuple of str
+        What each input means; empty takes the usual names.
+    percentiles : tuple of float
+        Of each channel, those that become 0 and 1.
+    labels_diameter_px : float, optional
+        Mean diameter of the cells it was trained with, before scaling.
+    window_px, overlap_px : int, optional
+        Windows that suit it.
+    licence : str
+        Of the weights.
+    data_sha256 : str
+        Checksum of the list of images it was trained with.
+    training : str
+        How it was trained, in a few words.
+    origin : str
+        Which program wrote it.
+    """
+
+    name: str
+    architecture: Architecture
+    diameter_px: float = DIAMETER_PX
+    channels: tuple[str, ...] = ()
+    percentiles: tuple[float, float] = (1.0, 99.0)
+    labels_diameter_px: float | None = None
+    window_px: int | None = None
+    overlap_px: int | None = None
+    licence: str = ""
+    data_sha256: str = ""
+    training: str = ""
+    origin: str = "cellseg_pipe"
+
+    def __post_init__(self) -> None:
+        n = self.architecture.n_inputs
+        channels = tuple(self.channels) or usual_channels(n)
+        if len(channels) != n:
+            raise ValueError(f"a network of {n} inputs needs {n} names, got {channels}.")
+        if not (math.isfinite(self.diameter_px) and self.diameter_px > 0):
+            raise ValueError(f"diameter_px must be above 0, got {self.diameter_px}.")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles must ascend within 0 and 100, got {low}, {high}.")
+        object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "percentiles", (float(low), float(high)))
+
+    @property
+    def task(self) -> Literal["segmentation", "restoration"]:
+        """What the outputs are: flows and a logit, or an image."""
+        few = self.architecture.n_outputs <= self.architecture.ndim
+        return "restoration" if few else "segmentation"
+
+
+def usual_channels(n_inputs: int) -> tuple[str, ...]:
+    """Return names of inputs of which only the number is known.
+
+    Parameters
+    ----------
+    n_inputs : int
+        How many.
+
+    Returns
+    -------
+    tuple of str
+        As the peer means them: the second of two may be left out.
+    """
+    if n_inputs <= 2:
+        return ("main", "second (optional)")[:n_inputs]
+    return tuple(f"input {n}" for n in range(n_inputs))
+
+
+def plain_name(path: Path | str) -> str:
+    """Return the name of a file without the suffix of a model.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    str
+        Other suffixes stay: the peer's names end in times like `.123456`.
+    """
+    path = Path(path)
+    return path.stem if path.suffix in SUFFIXES else path.name
+
+
+def write_header(info: ModelInfo, **more: object) -> str:
+    """Return the text that goes into a file of weights.
+
+    Parameters
+    ----------
+    info : ModelInfo
+        What to write.
+    **more
+        Further entries.
+
+    Returns
+    -------
+    str
+        JSON; the same for the same content.
+    """
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(info), **more}, sort_keys=True)
+
+
+def read_header(text: str) -> tuple[ModelInfo, dict[str, Any]]:
+    """Read the text of a file of weights.
+
+    Parameters
+    ----------
+    text : str
+        As `write_header` made it.
+
+    Returns
+    -------
+    info : ModelInfo
+        How to use the network.
+    more : dict
+        Further entries.
+    """
+    try:
+        about = json.loads(text)
+        version = about.pop("format")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError("its header is damaged. Copy the file again.") from error
+    if version != FORMAT:
+        raise ValueError(
+            f"its header has format {version}, this version reads {FORMAT}. Update cellseg_pipe."
+        )
+    names = {field.name for field in dataclasses.fields(ModelInfo)}
+    more = {key: about.pop(key) for key in set(about) - names}
+    try:
+        about["architecture"] = Architecture(**about["architecture"])
+        for name in ("channels", "percentiles"):
+            about[name] = tuple(about[name])
+        return ModelInfo(**about), more
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"its header is damaged: {error}.") from error

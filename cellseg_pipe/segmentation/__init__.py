@@ -1,0 +1,25 @@
+"""Segments one image in memory: arrays only, no files; the parts are those the pipeline calls."""
+
+from cellseg_pipe.segmentation.cells import Cells, cells_of, table_of
+from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
+from cellseg_pipe.segmentation.predict import Answer, answer_of, on_level_0, records_of
+from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.whole import Segmentation, segment, segment_many
+
+__all__ = [
+    "Answer",
+    "Cells",
+    "ImageSource",
+    "Plan",
+    "Segmentation",
+    "Settings",
+    "answer_of",
+    "cells_of",
+    "make_plan",
+    "network_source",
+    "on_level_0",
+    "records_of",
+    "segment",
+    "segment_many",
+    "table_of",
+]

@@ -1,0 +1,353 @@
+"""Segments image files one after the other: reads, computes, writes; what is done is skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellseg_pipe import __version__
+from cellseg_pipe.io.files import written_whole
+from cellseg_pipe.io.inputs import find_inputs, stem_of
+from cellseg_pipe.io.reading import Image, read_image
+from cellseg_pipe.io.results import write_flows, write_labels, write_overlay
+from cellseg_pipe.io.rois import write_geojson, write_outlines_text, write_roi_zip
+from cellseg_pipe.io.seg_npy import write_seg_npy
+from cellseg_pipe.io.tables import write_table
+from cellseg_pipe.nets.engine import Engine, engine_for
+from cellseg_pipe.plot import overlay
+from cellseg_pipe.segmentation import Segmentation, segment
+
+__all__ = ["EXTRAS", "LABEL_SUFFIXES", "Job", "Outcome", "jobs_for", "run"]
+
+log = logging.getLogger(__name__)
+
+LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".ome.zarr", ".zarr")
+# What can be written beside the labels: name, and what is added to the image's name.
+EXTRAS = {
+    "csv": "_cells.csv",
+    "parquet": "_cells.parquet",
+    "flows": "_flows.tif",
+    "overlay": "_overlay.png",
+    "outlines": "_outlines.txt",
+    "rois": "_rois.zip",
+    "geojson": "_cells.geojson",
+    "seg": "_seg.npy",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image and what is written of it.
+
+    Parameters
+    ----------
+    image : path
+        The image's file or store.
+    labels : path
+        Where the labels go.
+    extras : dict of str to path
+        What else is written, by its name in `EXTRAS`.
+    """
+
+    image: Path
+    labels: Path
+    extras: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Path:
+        """The file that says that this image is done, and how."""
+        return self.labels.parent / f"{stem_of(self.labels)}.cellseg.json"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Everything that is written of the image but the record."""
+        return [self.labels, *self.extras.values()]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Parameters
+    ----------
+    job : Job
+        The image.
+    state : {"done", "skipped", "failed"}
+        Skipped if it had been done before with the same settings.
+    text : str
+        A line for the user.
+    """
+
+    job: Job
+    state: str
+    text: str
+
+
+def jobs_for(
+    inputs: Sequence[Path | str],
+    out: Path,
+    *,
+    label_format: str = ".tif",
+    extras: Sequence[str] = (),
+    recursive: bool = False,
+) -> list[Job]:
+    """Say which images there are and what is written where, before any work.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Files, folders and patterns.
+    out : path
+        A folder, made if need be; or for one image the file of its labels.
+    label_format : str
+        Ending of the label files in a folder, one of `LABEL_SUFFIXES`.
+    extras : sequence of str
+        What else to write, names in `EXTRAS`.
+    recursive : bool
+        Whether folders in folders are searched.
+
+    Returns
+    -------
+    list of Job
+        In the order of their names.
+    """
+    unknown = sorted(set(extras) - set(EXTRAS))
+    if unknown or label_format not in LABEL_SUFFIXES:
+        raise ValueError(
+            f"a label format is one of {', '.join(LABEL_SUFFIXES)} and further outputs are of"
+            f" {', '.join(EXTRAS)}, got {', '.join([label_format, *unknown])}."
+        )
+    images = find_inputs(inputs, recursive=recursive)
+    if out.name.endswith(LABEL_SUFFIXES) and not out.is_dir():
+        if len(images) > 1:
+            raise ValueError(
+                f"{out} is one file, got {len(images)} images for it. Name a folder instead."
+            )
+        stem = out.parent / stem_of(out)
+        return [Job(images[0], out, {name: Path(f"{stem}{EXTRAS[name]}") for name in extras})]
+    jobs = []
+    for image in images:
+        stem = out / stem_of(image)
+        named = {name: Path(f"{stem}{EXTRAS[name]}") for name in extras}
+        jobs.append(Job(image, Path(f"{stem}_labels{label_format}"), named))
+    return jobs
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    settings: dict[str, Any],
+    reading: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Outcome]:
+    """Segment images; one that fails is said and does not stop the others.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        From `jobs_for`.
+    settings : dict
+        Those of `segment`: model, device, channels, diameter and so on.
+    reading : dict, optional
+        Those of `read_image`: axes, series, level.
+    overwrite : bool
+        Replace what other settings gave before.
+    progress : callable, optional
+        Is told the image's name and how many of how many windows are done.
+
+    Returns
+    -------
+    list of Outcome
+        One per image.
+    """
+    shared = {key: settings[key] for key in ("device", "precision", "threads") if key in settings}
+    engine = engine_for(settings.get("model", "nuclei"), **shared)
+    given = {**settings, "model": engine}
+    marks = [mark_of(job, engine, settings=settings, reading=reading or {}) for job in jobs]
+    todo = [
+        not is_done(job, mark, overwrite=overwrite) for job, mark in zip(jobs, marks, strict=True)
+    ]
+    for folder in {job.labels.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for job, mark, wanted in zip(jobs, marks, todo, strict=True):
+        if not wanted:
+            outcomes.append(Outcome(job, "skipped", f"{job.image.name}: done before"))
+            continue
+        try:
+            outcomes.append(_one(job, mark, given, reading=reading or {}, progress=progress))
+        except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
+            log.debug("traceback", exc_info=True)
+            outcomes.append(Outcome(job, "failed", f"{job.image.name}: {error}"))
+        log.log(
+            logging.ERROR if outcomes[-1].state == "failed" else logging.INFO,
+            "%s",
+            outcomes[-1].text,
+        )
+    return outcomes
+
+
+def mark_of(job: Job, engine: Engine, *, settings: dict[str, Any], reading: dict[str, Any]) -> str:
+    """Return a checksum of all that decides an image's result.
+
+    Parameters
+    ----------
+    job : Job
+        The image: its size and time of change count, not its pixels.
+    engine : Engine
+        The network, and its numerics.
+    settings, reading : dict
+        How it is segmented and read.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    status = job.image.stat()
+    chosen = {k: v for k, v in settings.items() if k not in ("model", "threads", "device")}
+    about = {
+        "version": __version__,
+        "image": [str(job.image.resolve()), status.st_size, status.st_mtime_ns],
+        "model": engine.sha256,
+        "numerics": engine.numerics,
+        "settings": {key: repr(value) for key, value in sorted(chosen.items())},
+        "reading": {key: repr(value) for key, value in sorted(reading.items())},
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def is_done(job: Job, mark: str, *, overwrite: bool) -> bool:
+    """Tell whether an image needs no work; refuse to replace what others wrote.
+
+    Parameters
+    ----------
+    job : Job
+        The image.
+    mark : str
+        From `mark_of`.
+    overwrite : bool
+        Replace anything.
+
+    Returns
+    -------
+    bool
+        True if its record says done, with the same mark, and every output is there.
+    """
+    try:
+        record = json.loads(job.record.read_text())
+    except (OSError, ValueError):
+        record = {}
+    same = record.get("mark") == mark
+    if same and record.get("state") == "done" and all(path.exists() for path in job.outputs):
+        return True
+    there = [path for path in job.outputs if path.exists()]
+    if there and not same and not overwrite:
+        raise FileExistsError(
+            f"{there[0]} exists and was made from another image or with other settings. Name"
+            " another folder, or pass --overwrite."
+        )
+    return False
+
+
+def _one(
+    job: Job,
+    mark: str,
+    settings: dict[str, Any],
+    *,
+    reading: dict[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> Outcome:
+    """Segment one image and write what is asked for; the record comes last."""
+    began = time.monotonic()
+    image = read_image(job.image, **reading)
+    own = dict(settings)
+    if image.spacing_um is not None:
+        own.setdefault("spacing_um", image.spacing_um)
+
+    def told(done: int, total: int) -> None:
+        if progress:
+            progress(job.image.name, done, total)
+
+    found = segment(
+        image.pixels,
+        axes="c" + image.spatial,
+        channel_names=image.channel_names,
+        rgb=image.rgb,
+        progress=told,
+        **own,
+    )
+    seconds = time.monotonic() - began
+    _note(job, {"mark": mark, "state": "writing"})
+    _write(job, image, found)
+    megapixels = found.labels.size / 1e6
+    _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
+    said = (
+        f"{job.image.name}: {found.n_cells} cells, diameter {found.diameter_px:.1f} px, mode"
+        f" {found.plan.mode}, {megapixels:.2f} Mpx in {seconds:.1f} s"
+    )
+    return Outcome(job, "done", "; ".join([said, *found.warnings]))
+
+
+def _facts(found: Segmentation, seconds: float) -> dict[str, Any]:
+    """Return what the record tells of a result."""
+    return {
+        "cells": found.n_cells,
+        "diameter_px": found.diameter_px,
+        "diameter_cells": found.diameter.n_cells if found.diameter else None,
+        "mode": found.plan.mode,
+        "shape": list(found.labels.shape),
+        "numerics": found.numerics,
+        "too_far": found.n_too_far,
+        "warnings": list(found.warnings),
+        "seconds": round(seconds, 3),
+        "version": __version__,
+    }
+
+
+def _note(job: Job, facts: dict[str, Any]) -> None:
+    with written_whole(job.record) as file:
+        json.dump({"image": str(job.image), **facts}, file, indent=2)
+        file.write("\n")
+
+
+def _write(job: Job, image: Image, found: Segmentation) -> None:
+    """Write the labels and all that was asked for beside them."""
+    write_labels(job.labels, found.labels, spacing_um=image.spacing_um)
+    writers: dict[str, Callable[[Path], object]] = {
+        "csv": lambda path: write_table(path, found.table),
+        "parquet": lambda path: write_table(path, found.table),
+        "flows": lambda path: write_flows(path, found.flow, found.logit),
+        "overlay": lambda path: write_overlay(path, _shown(image, found)),
+        "outlines": lambda path: write_outlines_text(path, found.labels),
+        "rois": lambda path: write_roi_zip(path, found.labels),
+        "geojson": lambda path: write_geojson(path, found.labels),
+        "seg": lambda path: write_seg_npy(
+            path,
+            labels=found.labels,
+            flow=found.flow,
+            logit=found.logit,
+            image_path=job.image,
+            diameter_px=found.diameter_px,
+        ),
+    }
+    for name, path in job.extras.items():
+        writers[name](path)
+
+
+def _shown(image: Image, found: Segmentation) -> np.ndarray:
+    """Return the picture of an image with outlines; of a volume its middle plane."""
+    pixels, labels = image.pixels, found.labels
+    if labels.ndim == 3:
+        middle = labels.shape[0] // 2
+        pixels, labels = pixels[:, middle], labels[middle]
+    return overlay(pixels if image.rgb else pixels[0], labels)
