@@ -38,8 +38,8 @@ class Masks:
         Mean squared distance of the network's flow and the cell's own; nan where not asked for.
     logit : float64 array [n]
         Mean of the network's logit over the cell, without what was filled.
-    class_index : int64 array [n]
-        Class with the largest mean over the cell; empty without class outputs.
+    class_logit : float64 array [n, n_classes]
+        Mean of each class output over the cell; no columns without class outputs.
     n_too_far, n_over_edge : int
         Particles that were dropped because their path strays beyond the reach, or leaves over an
         open edge. Both count all particles of the array, those in a window's margins too, so that
@@ -52,9 +52,16 @@ class Masks:
     area: NDArray[np.int64]
     flow_error: NDArray[np.float64]
     logit: NDArray[np.float64]
-    class_index: NDArray[np.int64]
+    class_logit: NDArray[np.float64]
     n_too_far: int
     n_over_edge: int
+
+    @property
+    def class_index(self) -> NDArray[np.int64]:
+        """Class of each cell: the one with the largest mean, of equal ones the first."""
+        if self.class_logit.shape[1] == 0:
+            return np.empty(0, np.int64)
+        return np.argmax(self.class_logit, axis=1).astype(np.int64)
 
     @property
     def probability(self) -> NDArray[np.float64]:
@@ -193,7 +200,7 @@ def find_masks(
         area=objects.area,
         flow_error=error,
         logit=mean_per_object(logit, labels, objects=objects, **run),
-        class_index=_classes(labels, class_logits, objects=objects, run=run),
+        class_logit=_classes(labels, class_logits, objects=objects, run=run),
         **dropped,
     )
 
@@ -260,9 +267,9 @@ def _classes(
     *,
     objects: Objects,
     run: dict[str, Any],
-) -> NDArray[np.int64]:
-    """Return the class of each cell: the one with the largest mean, of equal ones the first."""
+) -> NDArray[np.float64]:
+    """Return the mean of each class output over each cell."""
     if class_logits is None:
-        return np.empty(0, np.int64)
+        return np.empty((objects.label.size, 0))
     means = [mean_per_object(output, labels, objects=objects, **run) for output in class_logits]
-    return np.argmax(means, axis=0).astype(np.int64)
+    return np.stack(means, axis=1)

@@ -13,9 +13,10 @@ import torch
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.nets.cpnet import Architecture
 from cellseg_pipe.nets.fused import choose_precision, fuse
+from cellseg_pipe.nets.sam import PREFIX, SamEngine
 from cellseg_pipe.nets.size import SizeModel
 
-__all__ = ["Engine", "choose_device", "engine_for"]
+__all__ = ["AnyEngine", "Engine", "choose_device", "engine_for"]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ class Engine:
         return self.model.sha256
 
     @property
+    def window_px(self) -> int | None:
+        """Size of window that suits the network, if the model says one."""
+        return self.model.info.window_px
+
+    @property
     def percentiles(self) -> tuple[float, float]:
         """Percentiles of the grey values that the network was trained with."""
         return self.model.info.percentiles
@@ -97,6 +103,9 @@ class Engine:
             return self._net(x)
 
 
+AnyEngine = Engine | SamEngine
+
+
 @contextlib.contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
     """Run with a number of threads, and leave torch as it was."""
@@ -112,18 +121,18 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 
 def engine_for(
-    model: str | Path | Model | Engine,
+    model: str | Path | Model | AnyEngine,
     *,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-) -> Engine:
+) -> AnyEngine:
     """Load a model unless it is, and bring it to a device.
 
     Parameters
     ----------
     model : str, path, Model or Engine
-        Name or file of a model, or one that is loaded.
+        Name or file of a model, or one that is loaded; `cellpose-sam:FILE` for one of Cellpose 4.
     device : {"auto", "cpu", "cuda"}
         Where it runs.
     precision : {"auto", "fp32", "bf16"}
@@ -133,11 +142,14 @@ def engine_for(
 
     Returns
     -------
-    Engine
+    Engine or SamEngine
         Ready to run.
     """
-    if isinstance(model, Engine):
+    if isinstance(model, Engine | SamEngine):
         return model
+    if isinstance(model, str) and model.startswith(PREFIX):
+        path, where = model.removeprefix(PREFIX), choose_device(device)
+        return SamEngine(path, device=where, precision=precision)
     if not isinstance(model, Model):
         from cellseg_pipe.nets.catalog import load_model
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import (
@@ -39,8 +40,8 @@ class Cells:
         On level 0; ids from 1 without gaps.
     flow_error, probability : float64 array [n]
         Of each cell; nan for an error that was not asked for.
-    class_index : int64 array [n]
-        Class of each cell; empty without class outputs.
+    class_logit : float64 array [n, n_classes]
+        Mean of each class output over the cell; no columns without class outputs.
     n_too_far : int
         Particles whose path strays beyond the reach.
     """
@@ -48,7 +49,7 @@ class Cells:
     labels: NDArray[np.uint32]
     flow_error: NDArray[np.float64]
     probability: NDArray[np.float64]
-    class_index: NDArray[np.int64]
+    class_logit: NDArray[np.float64]
     n_too_far: int
 
 
@@ -76,7 +77,7 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     else:
         masks = _numbered(find_masks(answer.flow, answer.logit, **_rules(plan, answer, threads)))
         cells = Cells(
-            masks.labels, masks.flow_error, masks.probability, masks.class_index, masks.n_too_far
+            masks.labels, masks.flow_error, masks.probability, masks.class_logit, masks.n_too_far
         )
     if not plan.settings.resample and not plan.scale.identity:
         cells = _on_level_0(cells, plan)
@@ -117,7 +118,6 @@ def _numbered(masks: Masks) -> Masks:
     new = np.empty(order.size, np.uint32)
     new[order] = np.arange(1, order.size + 1)
     old = np.arange(1, order.size + 1, dtype=np.uint32)
-    classes = masks.class_index[order] if masks.class_index.size else masks.class_index
     return replace(
         masks,
         labels=masks.labels if (new == old).all() else relabel(masks.labels, old, new),
@@ -125,7 +125,7 @@ def _numbered(masks: Masks) -> Masks:
         area=masks.area[order],
         flow_error=masks.flow_error[order],
         logit=masks.logit[order],
-        class_index=classes,
+        class_logit=masks.class_logit[order],
     )
 
 
@@ -147,24 +147,31 @@ def _chained(planes: list[Masks], plan: Plan) -> Cells:
     kept = objects.label[fits]
     labels = relabel(labels, kept, np.arange(1, kept.size + 1, dtype=np.uint32))
     members = [_members(plane, labels[z]) for z, plane in enumerate(planes)]
-    chain, area, error, logit = (np.concatenate(part) for part in zip(*members, strict=True))
+    chain, area, error, logit, classes = (
+        np.concatenate(part) for part in zip(*members, strict=True)
+    )
     weight = np.bincount(chain, area, kept.size + 1)[1:]
-    mean_error = np.bincount(chain, area * error, kept.size + 1)[1:] / weight
-    mean_logit = np.bincount(chain, area * logit, kept.size + 1)[1:] / weight
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean over a chain's planes, each with its area as weight."""
+        columns = values.reshape(values.shape[0], -1).T
+        sums = [np.bincount(chain, area * column, kept.size + 1)[1:] for column in columns]
+        return (np.array(sums).reshape(len(columns), kept.size) / weight).T
+
     return Cells(
         labels,
-        mean_error,
-        1 / (1 + np.exp(-mean_logit)),
-        np.empty(0, np.int64),
+        mean(error)[:, 0],
+        expit(mean(logit)[:, 0]),
+        mean(classes),
         sum(plane.n_too_far for plane in planes),
     )
 
 
 def _members(plane: Masks, chained: NDArray[np.uint32]) -> tuple[NDArray[Any], ...]:
-    """Return chain (0 where it was dropped), area, error and logit of a plane's cells."""
+    """Return chain (0 where it was dropped), area, error and logits of a plane's cells."""
     chain = np.zeros(plane.area.size + 1, np.int64)
     chain[plane.labels.ravel()] = chained.ravel()
-    return chain[1:], plane.area, plane.flow_error, plane.logit
+    return chain[1:], plane.area, plane.flow_error, plane.logit, plane.class_logit
 
 
 def _on_level_0(cells: Cells, plan: Plan) -> Cells:
@@ -178,7 +185,7 @@ def _on_level_0(cells: Cells, plan: Plan) -> Cells:
         den=plan.scale.num,
     )
     every = np.arange(1, cells.probability.size + 1, dtype=np.uint32)
-    moved = Cells(labels, cells.flow_error, cells.probability, cells.class_index, cells.n_too_far)
+    moved = Cells(labels, cells.flow_error, cells.probability, cells.class_logit, cells.n_too_far)
     return _without(moved, every[boxes_and_areas(labels, ids=every).area == 0])
 
 
@@ -193,7 +200,7 @@ def _without(cells: Cells, ids: NDArray[np.uint32]) -> Cells:
         relabel(cells.labels, old, np.arange(1, old.size + 1, dtype=np.uint32)),
         cells.flow_error[keep],
         cells.probability[keep],
-        cells.class_index[keep] if cells.class_index.size else cells.class_index,
+        cells.class_logit[keep],
         cells.n_too_far,
     )
 
@@ -228,8 +235,10 @@ def table_of(cells: Cells, pixels: NDArray[Any], names: tuple[str, ...]) -> dict
     columns["diameter_px"] = diameter_px(sums.area, ndim)
     columns["probability"] = cells.probability
     columns["flow_error"] = cells.flow_error
-    if cells.class_index.size:
-        columns["class"] = cells.class_index
+    if cells.class_logit.shape[1]:
+        chances = softmax(cells.class_logit, axis=1)
+        columns["class"] = np.argmax(cells.class_logit, axis=1)
+        columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
     on_border = np.isin(sums.label, border_objects(cells.labels))
     columns["on_border"] = on_border
     for channel, name in enumerate(names):

@@ -20,7 +20,7 @@ from cellseg_pipe.diameter import (
 )
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
-from cellseg_pipe.nets.engine import Engine, engine_for
+from cellseg_pipe.nets.engine import AnyEngine, engine_for
 from cellseg_pipe.segmentation.cells import Cells, cells_of, table_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.memory import check_memory
@@ -143,6 +143,8 @@ def segment(
     pixels, colours = channels_first(image, axes)
     source = source_of(pixels, tuple(channel_names), rgb=colours if rgb is None else rgb)
     settings.setdefault("percentiles", engine.percentiles)
+    if engine.window_px:
+        settings.setdefault("window_px", engine.window_px)
     chosen = with_spacing(settings, source.shape, spacing_um, diameter_um=diameter_um)
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
@@ -209,7 +211,7 @@ class Run:
 
     source: ImageSource
     settings: Settings
-    nets: tuple[Engine, ...]
+    nets: tuple[AnyEngine, ...]
     threads: int | None
 
     def plan(self, diameter: float, settings: Settings | None = None) -> Plan:

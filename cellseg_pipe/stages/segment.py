@@ -21,7 +21,7 @@ from cellseg_pipe.io.results import write_flows, write_labels, write_overlay
 from cellseg_pipe.io.rois import write_geojson, write_outlines_text, write_roi_zip
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import write_table
-from cellseg_pipe.nets.engine import Engine, engine_for
+from cellseg_pipe.nets.engine import AnyEngine, engine_for
 from cellseg_pipe.plot import overlay
 from cellseg_pipe.segmentation import Segmentation, segment
 
@@ -196,14 +196,16 @@ def run(
     return outcomes
 
 
-def mark_of(job: Job, engine: Engine, *, settings: dict[str, Any], reading: dict[str, Any]) -> str:
+def mark_of(
+    job: Job, engine: AnyEngine, *, settings: dict[str, Any], reading: dict[str, Any]
+) -> str:
     """Return a checksum of all that decides an image's result.
 
     Parameters
     ----------
     job : Job
         The image: its size and time of change count, not its pixels.
-    engine : Engine
+    engine : AnyEngine
         The network, and its numerics.
     settings, reading : dict
         How it is segmented and read.

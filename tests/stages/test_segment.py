@@ -1,0 +1,174 @@
+"""`cellseg segment`: what is written, skipped, refused and survived."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellseg_pipe.cli import main
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.images import read_array
+from cellseg_pipe.io.tables import read_table
+from cellseg_pipe.metrics import evaluate
+from cellseg_pipe.stages.segment import EXTRAS, jobs_for
+from cellseg_pipe.synth import PRESETS, render
+
+TINY = str(Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    truths = {}
+    for name, diameter in (("a", 30), ("b", 24)):
+        spec = replace(PRESETS["nuclei"], shape=(200, 230), seed=3, diameter_px=diameter)
+        piece = render(spec, Box.of(spec.shape))
+        tifffile.imwrite(
+            folder / f"{name}.tif",
+            piece.image[0],
+            imagej=True,
+            resolution=(2, 2),
+            metadata={"axes": "YX", "unit": "um"},
+        )
+        truths[name] = piece.labels
+    return folder, truths
+
+
+def run(*arguments):
+    return main(["segment", *map(str, arguments), "--model", TINY, "--device", "cpu"])
+
+
+def test_a_folder_with_everything_beside(pictures, tmp_path, capsys):
+    folder, truths = pictures
+    out = tmp_path / "out"
+    assert run(folder, out, "--diameter-px", 27, "--save", ",".join(EXTRAS)) == 0
+    assert "2 segmented, 0 done before, 0 failed" in capsys.readouterr().out
+    for name, truth in truths.items():
+        labels = read_array(out / f"{name}_labels.tif")
+        assert evaluate(labels, truth).ap[0.5] > 0.8
+        for ending in EXTRAS.values():
+            assert (out / f"{name}{ending}").stat().st_size > 0
+        table = read_table(out / f"{name}_cells.csv")
+        assert len(table["label"]) == labels.max()
+        record = json.loads((out / f"{name}_labels.cellseg.json").read_text())
+        assert record["state"] == "done" and record["cells"] == labels.max()
+    with tifffile.TiffFile(out / "a_labels.tif") as file:
+        assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def test_what_is_done_is_skipped_and_never_replaced_unasked(pictures, tmp_path, capsys):
+    folder, _ = pictures
+    out = tmp_path / "out"
+    assert run(folder / "a.tif", out, "--diameter-px", 30) == 0
+    first = (out / "a_labels.tif").stat().st_mtime_ns
+    assert run(folder, out, "--diameter-px", 30) == 0
+    assert "1 segmented, 1 done before" in capsys.readouterr().out
+    assert run(folder, out, "--diameter-px", 20) == 1
+    assert "pass --overwrite" in capsys.readouterr().err
+    assert (out / "a_labels.tif").stat().st_mtime_ns == first
+    assert run(folder, out, "--diameter-px", 20, "--overwrite") == 0
+    assert (out / "a_labels.tif").stat().st_mtime_ns > first
+
+
+def test_a_result_of_somebody_else_is_not_replaced(pictures, tmp_path, capsys):
+    folder, _ = pictures
+    mine = tmp_path / "labels.tif"
+    mine.write_bytes(b"my own work")
+    assert run(folder / "a.tif", mine, "--diameter-px", 30) == 1
+    assert "exists and was made from another image" in capsys.readouterr().err
+    assert mine.read_bytes() == b"my own work"
+
+
+def test_a_run_that_was_cut_off_while_writing_goes_on(pictures, tmp_path, monkeypatch):
+    folder, _ = pictures
+    out = tmp_path / "out"
+
+    def full(path, table):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cellseg_pipe.stages.segment.write_table", full)
+    assert run(folder / "a.tif", out, "--diameter-px", 30) == 1
+    assert json.loads((out / "a_labels.cellseg.json").read_text())["state"] == "writing"
+    monkeypatch.undo()
+    assert run(folder / "a.tif", out, "--diameter-px", 30) == 0
+    assert json.loads((out / "a_labels.cellseg.json").read_text())["state"] == "done"
+    assert (out / "a_cells.csv").exists()
+
+
+def test_one_bad_file_does_not_stop_the_others(pictures, tmp_path, capsys):
+    folder, _ = pictures
+    bad = tmp_path / "in"
+    bad.mkdir()
+    (bad / "a0.tif").write_bytes(b"damaged")
+    tifffile.imwrite(bad / "a1.tif", tifffile.imread(folder / "a.tif"))
+    assert run(bad, tmp_path / "out", "--diameter-px", 30) == 1
+    said = capsys.readouterr()
+    assert "1 segmented, 0 done before, 1 failed" in said.out
+    assert "a0.tif" in said.err and "cannot be read as TIFF" in said.err
+    assert (tmp_path / "out" / "a1_labels.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.npy", "x.ome.zarr"])
+def test_one_image_into_one_file(pictures, tmp_path, name):
+    folder, truths = pictures
+    assert run(folder / "a.tif", tmp_path / name, "--diameter-um", 15, "--save", "none") == 0
+    assert evaluate(read_array(tmp_path / name), truths["a"]).ap[0.5] > 0.8
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "x.cellseg.json"])
+
+
+def test_channels_axes_and_mode_reach_the_segmentation(tmp_path):
+    spec = replace(PRESETS["cells"], shape=(160, 170), seed=1, diameter_px=40)
+    piece = render(spec, Box.of(spec.shape))
+    np.save(tmp_path / "c.npy", piece.image)
+    options = ["--axes", "cyx", "--channels", "1,0", "--diameter-px", 40]
+    assert run(tmp_path / "c.npy", tmp_path / "c.tif", *options) == 0
+    assert evaluate(read_array(tmp_path / "c.tif"), piece.labels).ap[0.5] > 0.5
+    volume = np.repeat(piece.image[1][None], 6, axis=0)
+    np.save(tmp_path / "v.npy", volume)
+    options = ["--axes", "zyx", "--mode", "planes", "--diameter-px", 40, "--save", "none"]
+    assert run(tmp_path / "v.npy", tmp_path / "v.tif", *options) == 0
+    labels = read_array(tmp_path / "v.tif")
+    assert labels.shape == volume.shape and (labels[0] == labels[5]).all() and labels.max() > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--diameter-px", "0"], "diameter_px needs a number above 0"),
+        (["--channels", "7"], "there is no channel 7"),
+        (["--mode", "3d", "--diameter-px", "30"], "volume z, y, x"),
+        (["--device", "cuda:99"], "needs a GPU that torch sees"),
+        (["--model", "nowhere"], "no model 'nowhere'"),
+        (["--save", "excel"], "further outputs are of"),
+        (["--format", ".jpg"], "a label format is one of"),
+    ],
+)
+def test_bad_settings_leave_nothing_behind(pictures, tmp_path, capsys, options, message):
+    folder, _ = pictures
+    arguments = ["segment", str(folder / "a.tif"), str(tmp_path / "out"), "--model", TINY, *options]
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == []
+
+
+def test_a_file_for_many_images_is_refused(pictures, tmp_path):
+    folder, _ = pictures
+    with pytest.raises(ValueError, match="is one file, got 2 images"):
+        jobs_for([folder], tmp_path / "x.tif")
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys\nfrom cellseg_pipe.cli import main\n"
+        "try:\n    main(['segment', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'numba', 'zarr'} & set(sys.modules), 'slow imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--diameter-px" in done.stdout
