@@ -86,8 +86,8 @@ def _tiff_facts(file: Any) -> tuple[tuple[str, ...], dict[str, float]]:
     if unit and "spacing" in about:
         spacing["z"] = abs(float(about["spacing"])) * unit
     n_channels = int(about.get("channels", 1))
-    labels = about.get("Labels") or []
-    if n_channels > 1 and len(labels) == n_channels:
+    labels = about.get("Labels") or []  # a single one comes as a string
+    if not isinstance(labels, str) and 1 < n_channels == len(labels):
         names = [str(label) for label in labels]
     return tuple(names), spacing
 

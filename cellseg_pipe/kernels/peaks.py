@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +76,7 @@ def cells_from_ends(ends: Ends, *, threads: int | None = None, backend: Backend 
 
 
 def _check(ends: Ends) -> None:
-    """Refuse ends that point out of their array: the loops trust them."""
+    """Refuse ends of other shapes and types; the loops refuse those beyond their array."""
     start, end = np.asarray(ends.start), np.asarray(ends.end)
     ndim, n = len(ends.shape), np.size(ends.verdict)
     if ndim not in (2, 3) or (start.shape, end.shape) != ((n,), (n, ndim)):
@@ -90,14 +89,4 @@ def _check(ends: Ends) -> None:
         raise TypeError(
             f"cells_from_ends needs integers, got {start.dtype} starts and {end.dtype} ends in"
             f" 1/{ONE} px."
-        )
-    if n == 0:
-        return
-    inside = start.min() >= 0 and start.max() < math.prod(ends.shape) and end.min() >= 0
-    # Column by column: ten times as fast as the maximum along the long axis.
-    beyond = any(end[:, axis].max() >= n * ONE for axis, n in enumerate(ends.shape))
-    if not inside or beyond:
-        raise ValueError(
-            f"cells_from_ends needs starts and ends inside the array of shape {ends.shape}, got"
-            " some beyond it. Take them from follow_flows over the same array."
         )

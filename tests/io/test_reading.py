@@ -70,6 +70,14 @@ def test_an_imagej_hyperstack(tmp_path):
     assert image.spacing_um == pytest.approx((2.0, 0.5, 0.25))
 
 
+def test_labels_of_imagej_name_channels_only_one_by_one(tmp_path):
+    for labels, names in ((["DAPI", "GFP", "Cy5"], ("DAPI", "GFP", "Cy5")), ("Red", ())):
+        about = {"axes": "CYX", "Labels": labels if isinstance(labels, list) else [labels]}
+        pixels = rng.integers(0, 9, (3, 20, 30), dtype=np.uint16)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata=about)
+        assert read_image(tmp_path / "a.tif").channel_names == names
+
+
 def test_an_ome_tiff_names_channels_and_units(tmp_path):
     pixels = rng.integers(0, 1000, (2, 20, 30), dtype=np.uint16)
     tifffile.imwrite(

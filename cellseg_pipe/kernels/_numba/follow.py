@@ -237,7 +237,7 @@ def follow_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
     """Return (starts, ends, verdicts): every particle walked step by step."""
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
-    starts = np.flatnonzero(foreground)
+    starts = places_of(foreground, threads)
     rules = {"linear": linear, "reach": reach, "edges": edges, "threads": threads}
     ends, _, verdicts = walk_points(field, starts, shape=shape, n_steps=n_steps, **rules)
     return starts, ends, verdicts
@@ -267,6 +267,21 @@ def walk_points(field, starts, *, shape, n_steps, linear, reach, edges, threads,
 
     spread(part, parts_of(starts.size, threads), threads=threads)
     return ends, boxes, verdicts
+
+
+def places_of(foreground, threads):
+    """Return the flat indices of the foreground, ascending."""
+    mask = foreground.reshape(-1)
+    parts = ranges(mask.size, PIXELS)
+    sizes = spread(lambda a, b: np.count_nonzero(mask[a:b]), parts, threads=threads)
+    stops = np.cumsum([0, *sizes])
+    places = np.empty(int(stops[-1]), np.int64)
+
+    def part(k, a, b):
+        np.add(np.flatnonzero(mask[a:b]), a, out=places[stops[k] : stops[k + 1]])
+
+    spread(part, [(k, *these) for k, these in enumerate(parts)], threads=threads)
+    return places
 
 
 def unit_of(linear):

@@ -23,6 +23,7 @@ from cellseg_pipe.kernels._numba.follow import (
     path_high,
     path_low,
     place_particle,
+    places_of,
     shape_of,
     unit_of,
     verdict_on_axis,
@@ -196,7 +197,7 @@ def jump_flows(flow, foreground, *, n_steps, linear, reach, edges, threads):
         return follow_flows(flow, foreground, n_steps=n_steps, **rules)
     shape = foreground.shape
     field = pack(flow, foreground, threads=threads)
-    starts = np.flatnonzero(foreground)
+    starts = places_of(foreground, threads)
     # Paths matter only where one can stray too far or leave: else there is nothing to keep of them.
     boxed = bool(edges.any()) or bool((reach < FAR).any())
     run = {"linear": linear, "threads": threads}

@@ -15,6 +15,10 @@ PEAK_REACH = 2  # px: a peak is the fullest pixel this far round
 GROWTH = 5  # px that a peak grows over
 GROWTH_COUNT = 2  # ends that a pixel must have more of to be grown over
 PIXELS = 1 << 20
+BEYOND = (
+    "inside the array of shape {}, got some beyond it. Take them from follow_flows over the same"
+    " array."
+)
 
 
 @helper
@@ -38,11 +42,16 @@ def end_pixel(ends, i, shape):
     )
 )
 def count_ends(ends, verdicts, shape, counts):
-    """Count on each pixel the ends of paths that count."""
+    """Count on each pixel the ends of paths that count; return how many lie beyond the array."""
+    beyond = 0
     for i in range(verdicts.size):
-        if verdicts[i] == 0:
+        inside = True
+        for axis in range(len(shape)):
+            inside = inside and 0 <= ends[i, axis] >> FRACTION_BITS < shape[axis]
+        beyond += not inside
+        if inside and verdicts[i] == 0:
             counts[end_pixel(ends, i, shape)] += 1
-    return 0
+    return beyond
 
 
 @loop(
@@ -170,11 +179,14 @@ def grow_peaks(counts, shape, ring, peaks, ids, owner):
     )
 )
 def label_starts(starts, ends, verdicts, shape, owner, labels):
-    """Give each start the id that owns its end."""
+    """Give each start the id that owns its end; return how many starts lie beyond the array."""
+    beyond = 0
     for i in range(starts.size):
-        if verdicts[i] == 0:
+        inside = 0 <= starts[i] < labels.size
+        beyond += not inside
+        if inside and verdicts[i] == 0:
             labels[starts[i]] = owner[end_pixel(ends, i, shape)]
-    return 0
+    return beyond
 
 
 def neighbours(ndim, reach):
@@ -192,16 +204,18 @@ def cells_from_ends(starts, ends, verdicts, *, shape, min_count, threads):
 
     def part(first, last):
         these = slice(first, last)
-        label_starts(starts[these], ends[these], verdicts[these], shape, owner, labels)
+        return label_starts(starts[these], ends[these], verdicts[these], shape, owner, labels)
 
-    spread(part, ranges(starts.size, PIXELS), threads=threads)
+    if any(spread(part, ranges(starts.size, PIXELS), threads=threads)):
+        raise ValueError(f"cells_from_ends needs starts {BEYOND.format(shape)}")
     return labels.reshape(shape), peaks, heights.astype(np.int64)
 
 
 def _owned_pixels(ends, verdicts, *, shape, min_count, threads):
     """Return (owner, peaks, counts): the id of the cell that each pixel's ends belong to."""
     counts = np.zeros(int(np.prod(shape, dtype=np.int64)), np.int32)
-    count_ends(ends, verdicts, shape, counts)
+    if count_ends(ends, verdicts, shape, counts):
+        raise ValueError(f"cells_from_ends needs ends {BEYOND.format(shape)}")
     window = neighbours(len(shape), PEAK_REACH)
 
     def part(first, last):
