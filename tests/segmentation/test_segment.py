@@ -294,3 +294,12 @@ def test_ids_go_by_block_then_by_peak(tiny, monkeypatch):
     np.testing.assert_array_equal(usual.labels > 0, blocked.labels > 0)
     top_left = np.unique(blocked.labels[:60, :60])
     assert top_left[1:].max() < np.unique(blocked.labels[240:, 280:])[1:].min()
+
+
+def test_bf16_finds_the_cells_of_fp32(tiny):
+    image, _ = scene(shape=(360, 380), diameter_px=30)
+    half = segment(image[0], model=load(TINY), device="cpu", precision="bf16", diameter_px=30)
+    full = segment(image[0], model=tiny, diameter_px=30)
+    assert "bf16" in half.numerics and "fp32" in full.numerics
+    same = evaluate(half.labels, full.labels)
+    assert same.ap[0.75] >= 0.97 and abs(half.n_cells - full.n_cells) <= 1
