@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["IMAGE_SUFFIXES", "find_inputs", "stem_of"]
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
 DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
@@ -23,8 +26,9 @@ def find_inputs(patterns: Sequence[Path | str], *, recursive: bool = False) -> l
     Parameters
     ----------
     patterns : sequence of path
-        Files and OME-Zarr stores as they are, folders for the images in them, shell patterns.
-        Results of earlier runs in folders and patterns are left out.
+        Files, OME-Zarr stores, folders for the images in them, shell patterns. What is named
+        like a result of an earlier run, ours or the peer's, is left out: a shell that expands
+        `*.tif` names those too.
     recursive : bool
         Whether folders in folders are searched.
 
@@ -33,16 +37,39 @@ def find_inputs(patterns: Sequence[Path | str], *, recursive: bool = False) -> l
     list of path
         Each once; no two with one name without its ending.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
+    results: list[Path] = []
     for pattern in patterns:
-        images = list(_meant(Path(pattern), recursive=recursive))
+        if _is_result(path := Path(pattern)) and path.exists():
+            results.append(path)
+            continue
+        images = list(_meant(path, recursive=recursive))
         if not images:
             raise FileNotFoundError(
                 f"{pattern} needs to name an image or a folder of images"
                 f" ({', '.join(IMAGE_SUFFIXES)}), and there is none."
             )
-        found.update(dict.fromkeys(images))
-    images = sorted(found, key=lambda path: [_natural(part) for part in path.parts])
+        found.update({image.resolve(): image for image in images if image.resolve() not in found})
+    _say_results(results, n_images=len(found))
+    return _each_named(sorted(found.values(), key=lambda path: [*map(_natural, path.parts)]))
+
+
+def _say_results(results: list[Path], *, n_images: int) -> None:
+    if results and not n_images:
+        raise FileNotFoundError(
+            f"{results[0]} is named like a result of a segmentation, and no image was named."
+            " Rename it if it is one."
+        )
+    if results:
+        log.warning(
+            "%d files named like results of a segmentation are left out, as %s",
+            len(results),
+            results[0],
+        )
+
+
+def _each_named(images: list[Path]) -> list[Path]:
+    """Return the images if no two of them would give their results one name."""
     names: dict[str, Path] = {}
     for image in images:
         other = names.setdefault(stem_of(image), image)
@@ -97,7 +124,11 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
 
 def _is_image(path: Path) -> bool:
     wanted = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    return wanted and RESULTS.search(stem_of(path)) is None
+    return wanted and not _is_result(path)
+
+
+def _is_result(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and RESULTS.search(stem_of(path)) is not None
 
 
 def _is_store(path: Path) -> bool:

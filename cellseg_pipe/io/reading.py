@@ -50,17 +50,21 @@ class Image:
     path: Path
 
 
-def read_image(path: Path | str, *, axes: str | None = None, series: int = 0) -> Image:
+def read_image(
+    path: Path | str, *, axes: str | None = None, series: int = 0, level: int = 0
+) -> Image:
     """Read an image of one time point.
 
     Parameters
     ----------
     path : path
-        TIFF (plain, ImageJ, OME), PNG, JPEG, NPY, or an OME-Zarr image, of which level 0 is read.
+        TIFF (plain, ImageJ, OME), PNG, JPEG, NPY, or an OME-Zarr image.
     axes : str, optional
         A letter per axis of the file, out of t, c, z, y, x, where it says nothing or is wrong.
     series : int
         Which image of a TIFF that holds several.
+    level : int
+        Which resolution of an OME-Zarr image, 0 for the finest.
 
     Returns
     -------
@@ -70,10 +74,12 @@ def read_image(path: Path | str, *, axes: str | None = None, series: int = 0) ->
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
-    raw = _reader(path)(path, series)
+    if level and not path.is_dir():
+        raise ValueError(f"{path}: only OME-Zarr images are read at level {level}. Leave it at 0.")
+    raw = _read_zarr(path, level) if path.is_dir() else _reader(path)(path, series)
     if raw.pixels.dtype.kind not in "biuf" or raw.pixels.size == 0:
         raise ValueError(
-            f"{path} needs pixels that are real numbers, got {raw.pixels.dtype} of shape"
+            f"{path} needs pixels, and real numbers as such, got {raw.pixels.dtype} of shape"
             f" {raw.pixels.shape}."
         )
     named = _named(raw, axes, path)
@@ -81,14 +87,12 @@ def read_image(path: Path | str, *, axes: str | None = None, series: int = 0) ->
 
 
 def _reader(path: Path) -> Callable[[Path, int], Raw]:
-    if path.is_dir():
-        return _read_zarr
     known: dict[str, Callable[[Path, int], Raw]] = {
         ".tif": read_tiff,
         ".tiff": read_tiff,
-        ".png": _read_picture,
-        ".jpg": _read_picture,
-        ".jpeg": _read_picture,
+        ".png": _read_png,
+        ".jpg": _read_jpeg,
+        ".jpeg": _read_jpeg,
         ".npy": _read_npy,
     }
     if path.suffix.lower() not in known:
@@ -101,16 +105,28 @@ def _reader(path: Path) -> Callable[[Path, int], Raw]:
     return known[path.suffix.lower()]
 
 
-def _read_picture(path: Path, series: int) -> Raw:
+def _read_png(path: Path, series: int) -> Raw:
+    """Read by imagecodecs: Pillow cuts 16-bit colours to 8 bits, and refuses large pictures."""
+    import imagecodecs
+
+    try:
+        return _picture(imagecodecs.png_decode(path.read_bytes()), path)
+    except (RuntimeError, ValueError) as error:
+        raise _unreadable(path, "a picture", error) from error
+
+
+def _read_jpeg(path: Path, series: int) -> Raw:
     from PIL import Image as Pictures
-    from PIL import UnidentifiedImageError
 
     try:
         with Pictures.open(path) as picture:
-            coloured = "RGBA" if "transparency" in picture.info else "RGB"
-            pixels = np.asarray(picture.convert(coloured) if picture.mode == "P" else picture)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}. Copy it again.") from error
+            coloured = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+            return _picture(np.asarray(coloured), path)
+    except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
+        raise _unreadable(path, "a picture", error) from error
+
+
+def _picture(pixels: NDArray[Any], path: Path) -> Raw:
     if pixels.ndim == 3 and pixels.shape[-1] == 2:  # grey with alpha
         log.info("%s: the alpha channel is left out", path.name)
         pixels = pixels[..., 0]
@@ -120,56 +136,74 @@ def _read_picture(path: Path, series: int) -> Raw:
 def _read_npy(path: Path, series: int) -> Raw:
     try:
         return Raw(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as one plain array: {error}") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise _unreadable(path, "one plain array", error) from error
 
 
-def _read_zarr(path: Path, series: int) -> Raw:
+def _unreadable(path: Path, what: str, error: Exception) -> ValueError:
+    said = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"{path} cannot be read as {what}: {said}. Copy or export it again.")
+
+
+def _read_zarr(path: Path, level: int) -> Raw:
     import zarr
 
     try:
         group = zarr.open_group(str(path), mode="r")
-    except (FileNotFoundError, KeyError, ValueError, zarr.errors.BaseZarrError) as error:
+        about: dict[str, Any] = dict(group.attrs)
+    except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError) as error:
         raise ValueError(
             f"{path} needs to be a file or an OME-Zarr image, and is a folder without one."
         ) from error
-    attributes: dict[str, Any] = dict(group.attrs)
-    about = attributes.get("ome", attributes)
+    about = about.get("ome", about)
     try:
         scales = about["multiscales"][0]
-        level = scales["datasets"][0]
-        array = group[level["path"]]
+        levels = scales["datasets"]
+        if not 0 <= level < len(levels):
+            raise ValueError(f"{path} has levels 0 to {len(levels) - 1}, asked for {level}.")
+        array = group[levels[level]["path"]]
     except (KeyError, IndexError, TypeError):
+        inner = ", ".join(sorted(group.group_keys())[:5]) or "none"
         raise ValueError(
-            f"{path} needs to be an OME-Zarr image, and has no multiscales. Name the group"
-            " that has them: an image of a plate, or labels/NAME."
+            f"{path} needs to be an OME-Zarr image, and has no multiscales. Name a group in it that"
+            f" has them, as PATH/0 or PATH/labels/NAME; groups here: {inner}."
         ) from None
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"{path} names {level['path']!r} as its pixels, and that is no array.")
-    axes, spacing = _zarr_axes(scales, level, array.ndim)
-    channels = about.get("omero", {}).get("channels", [])
+        raise ValueError(f"{path} names {levels[level]['path']!r} as its pixels: no array.")
+    axes, spacing = _zarr_axes(scales, levels[level], array.ndim)
+    if axes is None:
+        raise ValueError(f"{path} needs a name for each of its {array.ndim} axes. Export it again.")
+    channels = (about.get("omero") or {}).get("channels") or []
     names = tuple(str(channel.get("label", "")) for channel in channels)
-    n = array.shape[axes.index("c")] if "c" in axes else 1
-    return Raw(
-        np.asarray(array[...]), axes, names if len(names) == n and all(names) else (), spacing
-    )
+    try:
+        pixels = np.asarray(array[...])
+    except (RuntimeError, OSError, ValueError, TypeError) as error:  # what codecs raise
+        raise _unreadable(path, "OME-Zarr", error) from error
+    return Raw(pixels, axes, names if all(names) else (), spacing)
 
 
 def _zarr_axes(
     scales: dict[str, Any], level: dict[str, Any], ndim: int
-) -> tuple[str, dict[str, float]]:
-    """Return the letters of the axes, and the size of voxels."""
-    said = scales.get("axes") or list("tczyx")[-ndim:]
+) -> tuple[str | None, dict[str, float]]:
+    """Return the letters of the axes, None where they do not fit, and the size of voxels."""
+    systems = scales.get("coordinateSystems") or [{}]  # version 0.6
+    said = scales.get("axes") or systems[0].get("axes") or list("tczyx")[-ndim:]
     axes = [axis if isinstance(axis, str) else str(axis.get("name", "?")) for axis in said]
-    steps = [1.0] * ndim
-    for transform in level.get("coordinateTransformations", []):
-        if transform.get("type") == "scale":
-            steps = [float(step) for step in transform["scale"]]
+    steps = np.ones(ndim)
+    todo = [*level.get("coordinateTransformations", [])]
+    todo += scales.get("coordinateTransformations", [])
+    plain = len(axes) == ndim
+    while todo and plain:
+        transform = todo.pop()
+        kind, scale = transform.get("type"), transform.get("scale", [1.0] * ndim)
+        todo += transform.get("transformations", []) if kind == "sequence" else []
+        plain = kind in ("scale", "translation", "identity", "sequence") and len(scale) == ndim
+        steps = steps * np.asarray(scale, float) if plain else steps
     found = {}
-    for axis, step in zip(said, steps, strict=True):
+    for axis, step in zip(said, steps, strict=False) if plain else ():
         if isinstance(axis, dict) and (unit := MICROMETRES.get(str(axis.get("unit", "")))):
-            found[str(axis["name"])] = step * unit
-    return "".join(axes), found
+            found[str(axis["name"])] = float(step) * unit
+    return "".join(axes) if len(axes) == ndim else None, found
 
 
 def _named(raw: Raw, axes: str | None, path: Path) -> str:
@@ -195,14 +229,18 @@ def _guessed(shape: tuple[int, ...], path: Path) -> str:
     elif len(shape) == 3:
         guess = "cyx" if shape[0] <= CHANNELS_MAX else "zyx"
     else:
-        guess = {2: "yx", 4: "zcyx" if shape[1:2] <= (CHANNELS_MAX,) else "czyx"}.get(
-            len(shape), ""
-        )
+        guess = {2: "yx", 4: _guessed_4(shape)}.get(len(shape), "")
     if not guess:
         raise ValueError(f"{path} has shape {shape}: give axes=, a letter for each axis.")
     if len(shape) > 2:
         log.info("%s: shape %s is taken as %s; axes= says otherwise", path.name, shape, guess)
     return guess
+
+
+def _guessed_4(shape: tuple[int, ...]) -> str:
+    if shape[-1] in COLOURS and shape[1:2] > (CHANNELS_MAX,):
+        return "zyxs"
+    return "zcyx" if shape[1:2] <= (CHANNELS_MAX,) else "czyx"
 
 
 def _arranged(raw: Raw, named: str, path: Path) -> Image:
@@ -220,11 +258,13 @@ def _arranged(raw: Raw, named: str, path: Path) -> Image:
         else:
             raise ValueError(
                 f"{path} has {pixels.shape[position]} steps along axis {axis!r} of {named}, and one"
-                " image is needed. Save each as a file of its own."
+                " image is needed. Save each as a file of its own, or give axes= if they are"
+                " planes or channels."
             )
     order = [kept.index(axis) for axis in "cszyx" if axis in kept]
     pixels = pixels.transpose(order)
     pixels = pixels if {"c", "s"} & set(kept) else pixels[None]
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # compiled loops need it
     if colours and len(pixels) == COLOURS[1]:
         log.info("%s: the alpha channel is left out", path.name)
         pixels = pixels[:3]
