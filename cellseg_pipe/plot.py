@@ -21,7 +21,7 @@ def to_grey8(
     Parameters
     ----------
     plane : real array [y, x]
-        Grey values.
+        Grey values; what is not finite becomes black.
     percentiles : tuple of float
         Which become black and white.
 
@@ -34,8 +34,15 @@ def to_grey8(
     if values.size == 0:
         return np.zeros(values.shape, np.uint8)
     step = max(1, int(np.sqrt(values.size / 1_000_000)))  # a million pixels tell the range
-    low, high = np.percentile(values[::step, ::step], percentiles)
-    return np.clip((values - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.uint8)
+    sample = values[::step, ::step]
+    known = sample[np.isfinite(sample)]
+    if known.size == 0:
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(known, percentiles)
+    if low == high:  # few bright pixels, as in a mask
+        low, high = known.min(), known.max()
+    finite = np.where(np.isfinite(values), values, low)
+    return np.clip((finite - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.uint8)
 
 
 def label_colors(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:

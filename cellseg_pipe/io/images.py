@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 __all__ = ["list_images", "pair_files", "read_array"]
 
 # What programs append to the name of an image to name its masks, longest first.
-SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_pred", "_truth", "_gt", "_img")
+SUFFIXES = (
+    "_cp_masks", "_masks", "_mask", "_labels", "_label", "_pred", "_truth", "_seg", "_img", "_gt",
+)  # fmt: skip
+SEG_SUFFIX = "_seg.npy"
+PNG_DEPTH, PNG_KIND, PNG_PALETTE = 24, 25, 3  # bytes of the header, and the kind with a palette
 
 
 def read_array(path: Path | str) -> NDArray[Any]:
@@ -21,7 +25,8 @@ def read_array(path: Path | str) -> NDArray[Any]:
     Parameters
     ----------
     path : path
-        TIFF, PNG, NPY, or an OME-Zarr image or label image (its level 0).
+        TIFF, PNG, NPY, the masks of a `_seg.npy`, or an OME-Zarr image or label image (its
+        level 0).
 
     Returns
     -------
@@ -41,7 +46,7 @@ def _reader(path: Path) -> Callable[[Path], NDArray[Any]]:
         ".tif": _read_tiff,
         ".tiff": _read_tiff,
         ".png": _read_png,
-        ".npy": lambda file: np.load(file, allow_pickle=False),
+        ".npy": _read_npy,
     }
     try:
         return known[path.suffix.lower()]
@@ -58,9 +63,25 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     return np.asarray(tifffile.imread(path))
 
 
+def _read_npy(path: Path) -> NDArray[Any]:
+    if not path.name.endswith(SEG_SUFFIX):
+        return np.asarray(np.load(path, allow_pickle=False))
+    from cellseg_pipe.io.seg_npy import read_seg_npy
+
+    return np.asarray(read_seg_npy(path)["masks"])
+
+
 def _read_png(path: Path) -> NDArray[Any]:
+    """Read the numbers as stored; Pillow refuses large pictures, and cuts 16-bit colours."""
+    import imagecodecs
     from PIL import Image
 
+    data = path.read_bytes()
+    if (
+        data[PNG_KIND : PNG_KIND + 1] != bytes([PNG_PALETTE])
+        and data[PNG_DEPTH:PNG_KIND] >= b"\x08"
+    ):
+        return np.asarray(imagecodecs.png_decode(data))
     with Image.open(path) as image:
         return np.asarray(image)
 

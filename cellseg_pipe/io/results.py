@@ -18,6 +18,7 @@ from cellseg_pipe.io.ngff import ImageMeta, create_label_store
 
 __all__ = ["write_flows", "write_labels", "write_overlay"]
 
+LABEL_MAX = 2**32 - 1
 PNG_LABELS = 65_535  # what its 16 bits hold
 TILE_PX = 512
 TIFF_MAX = 2**31  # bytes before compression, from which BigTIFF is written
@@ -40,6 +41,7 @@ def write_labels(
         Size of a voxel.
     """
     path = Path(path)
+    labels = _checked(labels, path, spacing_um)
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):
         _write_tiff(path, labels, "zyx"[-labels.ndim :].upper(), spacing_um=spacing_um)
@@ -54,24 +56,47 @@ def write_labels(
         raise ValueError(f"labels are written as .tif, .png, .npy or .zarr, got {path.name}.")
 
 
+def _checked(
+    labels: NDArray[Any], path: Path, spacing_um: tuple[float, ...] | None
+) -> NDArray[np.uint32]:
+    """Return labels as uint32, which all files but PNG hold."""
+    if labels.ndim not in CHUNK_PX or labels.dtype.kind not in "bui" or labels.size == 0:
+        raise ValueError(
+            f"{path.name}: labels are whole numbers along 2 or 3 axes, got {labels.dtype} of shape"
+            f" {labels.shape}."
+        )
+    if int(labels.min()) < 0 or int(labels.max()) > LABEL_MAX:
+        raise ValueError(
+            f"{path.name}: labels are 0 to {LABEL_MAX}, got {labels.min()} to {labels.max()}."
+            " Renumber them first."
+        )
+    if spacing_um is not None and len(spacing_um) != labels.ndim:
+        raise ValueError(f"{path.name}: {labels.ndim} axes need a spacing each, got {spacing_um}.")
+    return labels.astype(np.uint32, copy=False)
+
+
 def write_flows(path: Path | str, flow: NDArray[np.float32], logit: NDArray[np.float32]) -> None:
     """Write the network's answer: flow along each axis, then the logit.
 
     Parameters
     ----------
     path : path
-        A TIFF.
+        A TIFF or NPY of [n_axes + 1, *spatial].
     flow : float32 array [n_axes, *spatial]
         Unit vectors.
     logit : float32 array [*spatial]
         Above the threshold in cells.
     """
-    stack = np.concatenate([flow, logit[None]]).astype(np.float32)
-    if logit.ndim == 3:  # programs want planes outermost
-        stack = stack.swapaxes(0, 1)
+    path = Path(path)
+    stack = np.concatenate([flow, logit[None]]).astype(np.float32, copy=False)
+    if path.suffix.lower() == ".npy":
+        with binary_whole(path) as file:
+            np.save(file, stack)
+        return
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(f"flows are written as .tif or .npy, got {path.name}.")
     names = [f"flow_{axis}" for axis in "zyx"[-len(flow) :]] + ["logit"]
-    axes = "CYX" if logit.ndim == 2 else "ZCYX"
-    _write_tiff(Path(path), stack, axes, names=names)
+    _write_tiff(path, stack, "CYX" if logit.ndim == 2 else "CZYX", names=names)
 
 
 def write_overlay(path: Path | str, picture: NDArray[np.uint8]) -> None:
@@ -86,6 +111,8 @@ def write_overlay(path: Path | str, picture: NDArray[np.uint8]) -> None:
     """
     from PIL import Image
 
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"pictures are written as .png, got {Path(path).name}.")
     with binary_whole(Path(path)) as file:
         Image.fromarray(picture).save(file, format="PNG")
 

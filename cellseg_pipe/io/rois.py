@@ -18,6 +18,9 @@ from cellseg_pipe.kernels import outline_polygons
 __all__ = ["write_geojson", "write_outlines_text", "write_roi_zip"]
 
 ROI_HEADER_BYTES = 64
+# ImageJ keeps 16 bits of a coordinate and takes those above 60,535 for negative ones.
+ROI_MAX_PX = 60_535
+ROI_MAX_CORNERS = 65_535
 ROI_VERSION = 227
 POLYGON = 0  # ImageJ's number of this kind of ROI
 SUBPIXEL = 128  # an option: coordinates follow a second time, as floats
@@ -64,6 +67,11 @@ def write_roi_zip(path: Path | str, labels: NDArray[np.uint32]) -> None:
     labels : uint32 array [y, x]
         The cells.
     """
+    if max(labels.shape, default=0) > ROI_MAX_PX:
+        raise ValueError(
+            f"{Path(path).name}: ImageJ's ROIs reach to {ROI_MAX_PX} px, got an image of"
+            f" {labels.shape}. Write GeoJSON instead."
+        )
     with binary_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         for number, vertices in _polygons(labels, path):
             entry = zipfile.ZipInfo(f"{number:06d}.roi", EPOCH)
@@ -83,14 +91,16 @@ def roi_bytes(points: NDArray[np.float64]) -> bytes:
     bytes
         A .roi file.
     """
+    if len(points) > ROI_MAX_CORNERS:
+        raise ValueError(f"an ImageJ ROI has {ROI_MAX_CORNERS} corners at most, got {len(points)}.")
     whole = np.floor(points).astype(np.int64)
     left, top = whole.min(axis=0)
     right, bottom = np.ceil(points).astype(np.int64).max(axis=0)
     header = struct.pack(
-        ">4shBBhhhhH", b"Iout", ROI_VERSION, POLYGON, 0, top, left, bottom, right, len(points)
+        ">4shBBHHHHH", b"Iout", ROI_VERSION, POLYGON, 0, top, left, bottom, right, len(points)
     )
     header = header.ljust(50, b"\0") + struct.pack(">h", SUBPIXEL)
-    offsets = (whole - (left, top)).T.astype(">i2").tobytes()
+    offsets = (whole - (left, top)).T.astype(">u2").tobytes()
     return header.ljust(ROI_HEADER_BYTES, b"\0") + offsets + points.T.astype(">f4").tobytes()
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.io.files import binary_whole
-from cellseg_pipe.kernels import outline_pixels
+from cellseg_pipe.kernels import outline_pixels, renumber
 from cellseg_pipe.plot import flow_colors, label_colors
 
 __all__ = ["read_seg_npy", "write_seg_npy"]
 
 NUMPY_NAMES = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
-MAGIC_BYTES = 6
+BUILTIN_NAMES = {"bytearray", "complex", "frozenset", "range", "set", "slice"}
+FLOW_SCALE = np.float32(5)  # the peer's network gives five times the unit vectors
+# What a damaged pickle raises, besides its own error.
+FAULTS = (pickle.UnpicklingError, EOFError, LookupError, AttributeError, ValueError, TypeError)
 
 
 def write_seg_npy(
@@ -36,7 +38,7 @@ def write_seg_npy(
     path : path
         NAME_seg.npy.
     labels : uint32 array [*spatial]
-        The cells.
+        The cells; they are numbered anew if there are gaps, as the GUI would.
     flow : float32 array [n_axes, *spatial]
         Unit vectors.
     logit : float32 array [*spatial]
@@ -46,26 +48,37 @@ def write_seg_npy(
     diameter_px : float
         Of a typical cell.
     """
+    labels = renumber(labels)[0]
     n = int(labels.max(initial=0))
+    kind = np.uint16 if n < 2**16 - 1 else np.uint32
     outlines = outline_pixels(labels) if labels.ndim == 2 else _by_plane(labels)
-    shown = np.clip((np.clip(logit, -6, 6) + 6) * (255 / 12), 0, 255).astype(np.uint8)
-    colours = label_colors(np.arange(1, n + 1, dtype=np.uint32)[None])[0, :, :3]
-    raw = np.concatenate([5 * flow, logit[None]])
     content = {
         "filename": str(image_path),
-        "masks": labels.astype(np.uint16 if n < 2**16 else np.uint32),
-        "outlines": (labels * outlines).astype(np.uint16 if n < 2**16 else np.uint32),
-        "colors": colours,
+        "masks": labels.astype(kind),
+        "outlines": (labels * outlines).astype(kind),
+        "colors": label_colors(np.arange(1, n + 1, dtype=np.uint32)[None])[0, :, :3],
         "chan_choose": [0, 0],
         "ismanual": np.zeros(n, bool),
         "manual_changes": [],
-        "flows": [flow_colors(flow)[..., :3], shown, np.zeros_like(shown), [], raw],
+        "flows": _shown_flows(flow, logit),
         "diameter": float(diameter_px),
         "est_diam": float(diameter_px),
         "zdraw": [None] * n,
     }
     with binary_whole(path) as file:
         np.save(file, content, allow_pickle=True)  # type: ignore[arg-type]
+
+
+def _shown_flows(flow: NDArray[np.float32], logit: NDArray[np.float32]) -> list[Any]:
+    """Return three pictures, each of planes, then no end points, then the peer's raw numbers."""
+    shown = np.clip((np.clip(logit, -6, 6) + 6) * (255 / 12), 0, 255).astype(np.uint8)
+    along_z = np.zeros_like(shown)
+    if logit.ndim == 3:
+        along_z = np.clip(FLOW_SCALE * flow[0] / 10 * 127 + 127, 0, 255).astype(np.uint8)
+    pictures = [flow_colors(flow)[..., :3], shown, along_z]
+    if logit.ndim == 2:
+        pictures = [picture[None] for picture in pictures]
+    return [*pictures, [], np.concatenate([FLOW_SCALE * flow, logit[None]])]
 
 
 def _by_plane(labels: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -86,18 +99,33 @@ def read_seg_npy(path: Path | str) -> dict[str, Any]:
     dict
         As it was written.
     """
-    data = Path(path).read_bytes()
-    if data[:MAGIC_BYTES] != b"\x93NUMPY":
-        raise ValueError(f"{path} needs to be a NPY file that the peer or we wrote.")
-    size = int.from_bytes(data[8:10], "little") + 10
-    try:
-        found = _Plain(io.BytesIO(data[size:])).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            _past_header(file)
+            found = _Plain(file).load()
+        except FAULTS as error:
+            said = " ".join(str(error).split())
+            raise ValueError(f"{path} cannot be read as a _seg.npy: {said}.") from error
     content = found.item() if isinstance(found, np.ndarray) and found.shape == () else found
     if not isinstance(content, dict) or "masks" not in content:
         raise ValueError(f"{path} needs to hold a dict with masks, and does not.")
     return content
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Return the bytes that pickle writes as text; no other codec is looked up."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it holds bytes as {encoding!r}, which is no plain data")
+    return text.encode("latin1")
+
+
+def _past_header(file: BinaryIO) -> None:
+    """Read what stands before the pickle."""
+    old = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if shape != () or dtype.kind != "O":
+        raise ValueError(f"it needs to hold one dict, and holds numbers of shape {shape}")
 
 
 class _Plain(pickle.Unpickler):
@@ -106,7 +134,10 @@ class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle names, if it is of numpy and harmless."""
         if module.split(".")[0] == "numpy" and name in NUMPY_NAMES:
-            return super().find_class(module, name)
+            # Files of numpy 1 name numpy.core, which numpy 2 calls numpy._core.
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if module in ("builtins", "__builtin__") and name in BUILTIN_NAMES:
+            return super().find_class("builtins", name)
         if (module, name) == ("_codecs", "encode"):  # bytes in old protocols
-            return super().find_class(module, name)
+            return _latin1
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain data")

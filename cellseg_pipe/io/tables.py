@@ -27,14 +27,15 @@ def write_table(path: Path | str, columns: dict[str, NDArray[Any]]) -> None:
     from pyarrow import csv, parquet
 
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"tables are written as .csv or .parquet, got {path.name}.")
     table = pa.table({name: pa.array(column) for name, column in columns.items()})
     with binary_whole(path) as file:
-        if path.suffix == ".csv":
+        if suffix == ".csv":
             csv.write_csv(table, file)
-        elif path.suffix == ".parquet":
-            parquet.write_table(table, file, compression="zstd")
         else:
-            raise ValueError(f"tables are written as .csv or .parquet, got {path.name}.")
+            parquet.write_table(table, file, compression="zstd")
 
 
 def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
@@ -53,9 +54,10 @@ def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
     from pyarrow import csv, parquet
 
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
         raise ValueError(f"tables are read from .csv or .parquet, got {path.name}.")
-    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    table = csv.read_csv(path) if suffix == ".csv" else parquet.read_table(path)
     return {
         name: np.asarray(column.to_numpy())
         for name, column in zip(table.column_names, table.columns, strict=True)

@@ -13,6 +13,7 @@ from cellseg_pipe.preprocess.channels import Pick
 
 __all__ = ["Range", "apply_ranges", "input_ranges", "is_blank", "percentile_range", "quantiles"]
 
+FARTHEST = np.float32(1e6)  # times the range: beyond any image, within what a network can take
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -130,7 +131,7 @@ def apply_ranges(
     *,
     invert: bool = False,
 ) -> NDArray[np.float32]:
-    """Bring each input to its range, without clipping: 0 at its low end and 1 at its high end.
+    """Bring each input to its range: 0 at its low end, 1 at its high end, on beyond both.
 
     Parameters
     ----------
@@ -144,14 +145,16 @@ def apply_ranges(
     Returns
     -------
     float32 array [n_inputs, *spatial]
-        (x - low) * factor, both steps rounded to float32.
+        (x - low) * factor, both steps rounded to float32; finite.
     """
     result = np.zeros(inputs.shape, np.float32)
     for row, values, span in zip(result, inputs, ranges, strict=True):
         if span.flat:
             continue
-        np.subtract(values, np.float32(span.low), out=row)
-        row *= span.factor
+        with np.errstate(over="ignore"):  # a range next to nothing, a pixel far from it
+            np.subtract(values, np.float32(span.low), out=row)
+            row *= span.factor
+        np.clip(row, -FARTHEST, FARTHEST, out=row)
         if invert:
             np.subtract(np.float32(1), row, out=row)
     return result
