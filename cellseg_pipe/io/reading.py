@@ -201,7 +201,8 @@ def _zarr_axes(
         steps = steps * np.asarray(scale, float) if plain else steps
     found = {}
     for axis, step in zip(said, steps, strict=False) if plain else ():
-        if isinstance(axis, dict) and (unit := MICROMETRES.get(str(axis.get("unit", "")))):
+        unit = MICROMETRES.get(str(axis.get("unit", ""))) if isinstance(axis, dict) else None
+        if unit and step > 0:
             found[str(axis["name"])] = float(step) * unit
     return "".join(axes) if len(axes) == ndim else None, found
 
@@ -215,10 +216,11 @@ def _named(raw: Raw, axes: str | None, path: Path) -> str:
         named = raw.axes.lower()
     else:
         named = _guessed(shape, path)
-    if len(named) != len(shape) or len(set(named)) < len(named) or not set("yx") <= set(named):
+    fits = len(named) == len(shape) == len(set(named)) and set("yx") <= set(named)
+    if not fits or (axes is not None and not set(named) <= set("tczyxs")):
         raise ValueError(
             f"{path} has shape {shape} and needs a letter for each axis, with y and x, got"
-            f" {named!r}. Give axes=, as in zcyx."
+            f" {named!r} (of tczyxs). Give axes=, as in zcyx."
         )
     return named
 
@@ -246,12 +248,15 @@ def _guessed_4(shape: tuple[int, ...]) -> str:
 def _arranged(raw: Raw, named: str, path: Path) -> Image:
     """Return the image with channels first, other axes of length one dropped."""
     pixels, colours = raw.pixels, "s" in named
-    if colours and "c" in named:  # colours of several channels: a file of nobody
+    if (
+        colours and "c" in named and pixels.shape[named.index("c")] > 1
+    ):  # colours of several channels: a file of nobody
         raise ValueError(f"{path} has both channels and colours ({named}). Split it first.")
     kept = ""
     for axis in named:
         position = len(kept)
-        if axis in "cszyx" and not (axis == "z" and pixels.shape[position] == 1):
+        alone = pixels.shape[position] == 1 and (axis == "z" or (axis == "c" and colours))
+        if axis in "cszyx" and not alone:
             kept += axis
         elif pixels.shape[position] == 1:
             pixels = pixels.take(0, position)

@@ -22,6 +22,7 @@ LABEL_MAX = 2**32 - 1
 PNG_LABELS = 65_535  # what its 16 bits hold
 TILE_PX = 512
 TIFF_MAX = 2**31  # bytes before compression, from which BigTIFF is written
+UM_PER_CM = 1e4
 CHUNK_PX = {2: (512, 512), 3: (64, 256, 256)}
 
 
@@ -129,9 +130,13 @@ def _write_tiff(
     import tifffile
 
     about: dict[str, Any] = {"axes": axes}
+    tags: dict[str, Any] = {}
     if spacing_um is not None:
         for axis, size in zip(axes[-len(spacing_um) :], spacing_um, strict=True):
             about |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+        # Programs that do not read OME-XML find the size of a pixel in the plain tags.
+        per_cm = tuple(UM_PER_CM / size for size in spacing_um[:-3:-1])
+        tags = {"resolution": per_cm, "resolutionunit": "CENTIMETER"}
     if names:
         about["Channel"] = {"Name": names}
     with (
@@ -144,6 +149,7 @@ def _write_tiff(
             compression="zlib",
             photometric="minisblack",
             metadata=about,
+            **tags,
         )
 
 
@@ -171,17 +177,43 @@ def _write_store(
     with _folder_whole(path) as folder:
         array = create_label_store(folder, meta, array={"shape": labels.shape, "chunks": chunks})
         array[...] = labels
+        if spacing_um is None:
+            _forget_units(folder)
+
+
+def _forget_units(folder: Path) -> None:
+    """Take the unit from the axes of a store: steps of 1 are then pixels, not µm."""
+    import zarr
+
+    group = zarr.open_group(str(folder), mode="r+")
+    scales: Any = group.attrs["multiscales"]
+    for axis in scales[0]["axes"]:
+        axis.pop("unit", None)
+    group.attrs["multiscales"] = scales
 
 
 @contextlib.contextmanager
 def _folder_whole(path: Path) -> Iterator[Path]:
     """Give a folder that takes the name when it is complete; an old one stays until then."""
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    made = folder / path.name
+    made, old = folder / path.name, folder / "old"
     try:
         yield made
+        for file in made.rglob("*"):
+            _to_disk(file)
         if path.exists():
-            os.replace(path, folder / "old")
+            os.replace(path, old)
         os.replace(made, path)
+        _to_disk(path.parent)
     finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -30,6 +30,9 @@ def write_table(path: Path | str, columns: dict[str, NDArray[Any]]) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"tables are written as .csv or .parquet, got {path.name}.")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{path.name} needs columns of one length, got {lengths}.")
     table = pa.table({name: pa.array(column) for name, column in columns.items()})
     with binary_whole(path) as file:
         if suffix == ".csv":
@@ -49,15 +52,19 @@ def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to array [n]
-        Columns in their order.
+        Columns in their order. CSV does not tell types: whole numbers are int64.
     """
-    from pyarrow import csv, parquet
+    from pyarrow import ArrowInvalid, csv, parquet
 
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"tables are read from .csv or .parquet, got {path.name}.")
-    table = csv.read_csv(path) if suffix == ".csv" else parquet.read_table(path)
+    try:
+        table = csv.read_csv(path) if suffix == ".csv" else parquet.read_table(path)
+    except ArrowInvalid as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} cannot be read as a table: {said}.") from error
     return {
         name: np.asarray(column.to_numpy())
         for name, column in zip(table.column_names, table.columns, strict=True)

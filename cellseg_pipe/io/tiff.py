@@ -8,13 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from cellseg_pipe.io._raw import MICROMETRES, Raw
 
 __all__ = ["read_tiff"]
 
 log = logging.getLogger(__name__)
 
-PLAUSIBLE_UM = (0.005, 100.0)  # of a pixel; other resolutions are those of printers and screens
+# Of a pixel, where no program of microscopy says the unit. 1,200 dots per inch are 21 µm: coarser
+# ones are those of printers and screens.
+PLAUSIBLE_UM = (0.01, 20.0)
+OPACITY = {1, 2}  # kinds of extra samples
+COLOURED = {2, 3, 5, 6, 8}  # photometric: RGB, palette, CMYK, YCbCr, Lab
 
 
 def read_tiff(path: Path, series: int) -> Raw:
@@ -40,9 +46,8 @@ def read_tiff(path: Path, series: int) -> Raw:
             known = len(file.series)
             if 0 <= series < known:
                 chosen = file.series[series]
-                said = chosen.axes if _tells_axes(file, chosen.axes) else None
-                pixels = chosen.asarray()
-                names, spacing = _tiff_facts(file)
+                pixels, said = _without_alpha(chosen, _axes_said(file, chosen), path)
+                names, spacing = _tiff_facts(file, chosen, series=series, path=path)
     except (tifffile.TiffFileError, OSError, RuntimeError, LookupError, ValueError) as error:
         faults.append(str(error))
     if faults:
@@ -51,6 +56,13 @@ def read_tiff(path: Path, series: int) -> Raw:
         )
     if not 0 <= series < known:
         raise ValueError(f"{path} has series 0 to {known - 1}, asked for {series}.")
+    if known > 1:
+        log.info(
+            "%s holds %d images, number %d is read; series= says otherwise",
+            path.name,
+            known,
+            series,
+        )
     return Raw(pixels, said, names, spacing)
 
 
@@ -70,19 +82,44 @@ def _heard(faults: list[str]) -> Iterator[None]:
         speaker.removeHandler(collector)
 
 
-def _tells_axes(file: Any, axes: str) -> bool:
-    """Tell whether axes are said by the file, not guessed from its shape."""
-    return bool(file.is_ome or file.is_imagej or not set(axes) & set("QI"))
+def _axes_said(file: Any, chosen: Any) -> str | None:
+    """Return the axes if the file says them, None if they are guessed from its shape."""
+    axes, page = str(chosen.axes), chosen.keyframe
+    channels = (file.imagej_metadata or {}).get("channels", 1) if file.is_imagej else 1
+    # Samples without colours are channels, and ImageJ takes 48-bit colours for three of them.
+    if page.photometric not in COLOURED or (channels == 3 and page.dtype != "uint8"):
+        if "C" not in axes and len(page.extrasamples) != 1:
+            axes = axes.replace("S", "C")
+    unknown = set(axes) & set("QI")
+    if len(unknown) == 1 and set("YXS") < set(axes):  # pages of colours
+        axes = axes.replace(unknown.pop(), "Z")
+        log.info("the pages are taken as planes (%s); axes= says otherwise", axes.lower())
+        return axes
+    return axes if file.is_ome or file.is_imagej or not unknown else None
 
 
-def _tiff_facts(file: Any) -> tuple[tuple[str, ...], dict[str, float]]:
+def _without_alpha(chosen: Any, axes: str | None, path: Path) -> tuple[NDArray[Any], str | None]:
+    """Return pixels and axes without the opacity that follows a grey value."""
+    pixels, page = chosen.asarray(), chosen.keyframe
+    grey = page.samplesperpixel == 2 and {*page.extrasamples} <= OPACITY
+    if axes is None or "S" not in axes or page.photometric in COLOURED or not grey:
+        return pixels, axes
+    log.info("%s: the alpha channel is left out", path.name)
+    return pixels.take(0, axes.index("S")), axes.replace("S", "")
+
+
+def _tiff_facts(
+    file: Any, chosen: Any, *, series: int, path: Path
+) -> tuple[tuple[str, ...], dict[str, float]]:
     """Return names of channels, and the size of voxels."""
     if file.is_ome:
-        return _ome_facts(file.ome_metadata)
+        return _ome_facts(file.ome_metadata, series)
     names: Sequence[str] = ()
     about = file.imagej_metadata or {} if file.is_imagej else {}
     unit = MICROMETRES.get(str(about.get("unit", "")).strip())
-    spacing = _resolution(file.pages[0].tags, unit)
+    spacing = _resolution(chosen.keyframe.tags, unit)
+    if spacing and not file.is_imagej:
+        log.info("%s: pixels of %g µm, by its resolution in dots", path.name, spacing["x"])
     if unit and "spacing" in about:
         spacing["z"] = abs(float(about["spacing"])) * unit
     n_channels = int(about.get("channels", 1))
@@ -103,13 +140,14 @@ def _resolution(tags: Any, unit_um: float | None) -> dict[str, float]:
             continue
         top, bottom = tags[name].value
         size = factor * bottom / top if top else 0.0
-        if PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1]:
+        said = unit_um is not None and unit_um not in units.values()
+        if size > 0 and (said or PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1]):
             found[axis] = size
-    return found
+    return found if len(found) == 2 else {}
 
 
-def _ome_facts(xml: str) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Return names of channels, and the size of voxels, from the first image's OME-XML."""
+def _ome_facts(xml: str, series: int) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Return names of channels, and the size of voxels, of one image from OME-XML."""
     from xml.etree import ElementTree
 
     try:
@@ -117,9 +155,10 @@ def _ome_facts(xml: str) -> tuple[tuple[str, ...], dict[str, float]]:
     except ElementTree.ParseError as error:
         log.warning("the OME metadata cannot be read and are left out: %s", error)
         return (), {}
-    pixels = root.find(".//{*}Pixels")
-    if pixels is None:
+    images = root.findall("{*}Image/{*}Pixels")
+    if series >= len(images):
         return (), {}
+    pixels = images[series]
     found = {}
     for axis in "zyx":
         size = pixels.get(f"PhysicalSize{axis.upper()}")

@@ -41,6 +41,7 @@ EXTRAS = {
     "geojson": "_cells.geojson",
     "seg": "_seg.npy",
 }
+FLAT = {"outlines", "rois", "geojson"}  # what has no third axis
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,9 @@ def _one(
     """Segment one image and write what is asked for; the record comes last."""
     began = time.monotonic()
     image = read_image(job.image, **reading)
+    flat = sorted(FLAT.intersection(job.extras))
+    if image.spatial == "zyx" and flat:
+        raise ValueError(f"{', '.join(flat)} can be written of planes only, and this is a volume.")
     own = dict(settings)
     if image.spacing_um is not None:
         own.setdefault("spacing_um", image.spacing_um)

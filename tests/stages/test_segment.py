@@ -132,6 +132,8 @@ def test_channels_axes_and_mode_reach_the_segmentation(tmp_path):
     np.save(tmp_path / "v.npy", volume)
     options = ["--axes", "zyx", "--mode", "planes", "--diameter-px", 40, "--save", "none"]
     assert run(tmp_path / "v.npy", tmp_path / "v.tif", *options) == 0
+    assert run(tmp_path / "v.npy", tmp_path / "w.tif", *options[:-1], "rois") == 1
+    assert not (tmp_path / "w.tif").exists()
     labels = read_array(tmp_path / "v.tif")
     assert labels.shape == volume.shape and (labels[0] == labels[5]).all() and labels.max() > 3
 
