@@ -150,6 +150,7 @@ def make_plan(
     network: Any,
     diameter_px: float,
     network_diameter_px: float,
+    ranges: tuple[Range, ...] | None = None,
 ) -> Plan:
     """Decide what one image's result depends on.
 
@@ -165,6 +166,8 @@ def make_plan(
         Of a typical cell, given or measured.
     network_diameter_px : float
         Of the cells that the network knows.
+    ranges : tuple of Range, optional
+        Grey values that become 0 and 1, where they are known; measured by default.
 
     Returns
     -------
@@ -192,7 +195,7 @@ def make_plan(
         mode=mode,
         shape=source.shape,
         picks=picks,
-        ranges=measure_ranges(Inputs(source, picks, filters), settings),
+        ranges=ranges or measure_ranges(Inputs(source, picks, filters), settings),
         filters=filters,
         diameter_px=float(diameter_px),
         scale=scale,

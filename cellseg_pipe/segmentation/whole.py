@@ -21,6 +21,7 @@ from cellseg_pipe.diameter import (
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.nets.engine import AnyEngine, engine_for
+from cellseg_pipe.preprocess import Range
 from cellseg_pipe.segmentation.cells import Cells, cells_of, table_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.memory import check_memory
@@ -200,6 +201,8 @@ def segment_many(
         name: settings[name] for name in ("device", "precision", "threads") if name in settings
     }
     engine = engine_for(settings.pop("model", "nuclei"), **shared)
+    if settings.get("side_model") is not None:
+        settings["side_model"] = engine_for(settings["side_model"], **shared)
     for image in images:
         pixels, own = image if isinstance(image, tuple) else (image, {})
         yield segment(pixels, **{"model": engine, **settings, **own})
@@ -214,14 +217,15 @@ class Run:
     nets: tuple[AnyEngine, ...]
     threads: int | None
 
-    def plan(self, diameter: float, settings: Settings | None = None) -> Plan:
-        """Freeze everything for a diameter."""
+    def plan(self, diameter: float, ranges: tuple[Range, ...] | None = None) -> Plan:
+        """Freeze everything for a diameter, with ranges that are known or are measured."""
         return make_plan(
             self.source,
-            settings or self.settings,
+            self.settings,
             network=self.nets[0].architecture,
             diameter_px=diameter,
             network_diameter_px=self.nets[0].diameter_px,
+            ranges=ranges,
         )
 
     def cells(
@@ -272,9 +276,8 @@ class Run:
         region = source_of(pixels, self.source.names, rgb=self.source.rgb)
         alone = replace(self.settings, mode="2d", reach_px=None, resample=True, augment=False)
         part = replace(self, source=region, settings=alone)
-        plan = part.plan(trial)
-        if isinstance(ranges, tuple):  # a grid of local ranges fits no other image
-            plan = replace(plan, ranges=ranges)
+        # A grid of local ranges fits no other image: the region gets its own.
+        plan = part.plan(trial, ranges if isinstance(ranges, tuple) else None)
         answer, cells = part.cells(plan)
         inside = ~np.isin(np.arange(1, cells.probability.size + 1), border_objects(cells.labels))
         areas = np.bincount(cells.labels.ravel(), minlength=cells.probability.size + 1)[1:]

@@ -173,6 +173,8 @@ def run(
     shared = {key: settings[key] for key in ("device", "precision", "threads") if key in settings}
     engine = engine_for(settings.get("model", "nuclei"), **shared)
     given = {**settings, "model": engine}
+    if settings.get("side_model") is not None:
+        given["side_model"] = engine_for(settings["side_model"], **shared)
     marks = [mark_of(job, engine, settings=settings, reading=reading or {}) for job in jobs]
     todo = [
         not is_done(job, mark, overwrite=overwrite) for job, mark in zip(jobs, marks, strict=True)
