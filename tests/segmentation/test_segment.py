@@ -303,3 +303,24 @@ def test_bf16_finds_the_cells_of_fp32(tiny):
     assert "bf16" in half.numerics and "fp32" in full.numerics
     same = evaluate(half.labels, full.labels)
     assert same.ap[0.75] >= 0.97 and abs(half.n_cells - full.n_cells) <= 1
+
+
+def test_a_side_model_is_asked_for_the_views_from_the_side(tiny):
+    image, _ = scene("volume", (10, 48, 56), anisotropy=1.0, diameter_px=24)
+    silent = load(TINY)
+    silent.net.output[2].weight.data[:] = 0
+    silent.net.output[2].bias.data[:] = 0
+    given = {"model": tiny, "mode": "3d", "diameter_px": 24, "axes": "zyx"}
+    usual, sides = segment(image[0], **given), segment(image[0], side_model=silent, **given)
+    # Seen from above only: no flow along z, half of it along y and x.
+    assert (sides.flow[0] == 0).all() and np.abs(usual.flow[0]).max() > 0.1
+    assert (sides.flow[1] != 0).any() and (sides.logit != usual.logit).any()
+
+
+def test_antialiasing_smooths_before_the_image_shrinks(tiny):
+    image, _ = scene(diameter_px=60)
+    noisy = image[0] + np.random.default_rng(0).normal(0, 400, image[0].shape).clip(-900, 900)
+    plain = segment(noisy, model=tiny, diameter_px=60)
+    smooth = segment(noisy, model=tiny, diameter_px=60, antialias=True)
+    assert plain.plan.filters is None and smooth.plan.filters.smooth_px == (0.5, 0.5)
+    assert (plain.logit != smooth.logit).any()
