@@ -1,0 +1,254 @@
+"""Draws training crops: every one a function of the seed, the step and its place in the batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cellseg_pipe.training.prepare import Prepared
+
+__all__ = ["Augmentation", "Crop", "Sampler"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to crops, and how often.
+
+    Parameters
+    ----------
+    crop_px : int
+        Edge of a crop.
+    margin_px : int
+        Labels are drawn this much beyond the crop, so that a cell which the crop cuts keeps its
+        centre; the image's own border is where cells end.
+    scale_octaves : float
+        Cells are drawn up to this many octaves larger or smaller than the network's diameter.
+    rotate : bool
+        By any angle; else by none.
+    gamma, gain, offset : tuple of float
+        Ranges of what is done to grey values.
+    blur_px : tuple of float
+        Range of the sigma of a blur.
+    photons : tuple of float
+        Range of the photons at full brightness of Poisson noise.
+    noise : tuple of float
+        Range of the sigma of gaussian noise.
+    p_blur, p_poisson, p_noise, p_invert, p_drop : float
+        How often; drop leaves out the second and further inputs.
+    p_empty : float
+        How often a crop shows only noise, without any cell.
+    """
+
+    crop_px: int = 160
+    margin_px: int = 32
+    scale_octaves: float = 0.8
+    rotate: bool = True
+    gamma: tuple[float, float] = (0.6, 1.6)
+    gain: tuple[float, float] = (0.6, 1.5)
+    offset: tuple[float, float] = (-0.1, 0.1)
+    blur_px: tuple[float, float] = (0.4, 1.5)
+    photons: tuple[float, float] = (5.0, 200.0)
+    noise: tuple[float, float] = (0.01, 0.12)
+    p_blur: float = 0.3
+    p_poisson: float = 0.3
+    p_noise: float = 0.3
+    p_invert: float = 0.1
+    p_drop: float = 0.2
+    p_empty: float = 0.02
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What a network is shown, and the labels it should find.
+
+    Parameters
+    ----------
+    pixels : float32 array [n_inputs, edge, edge]
+        Normalised, with all that was done to them.
+    labels : int32 array [edge + 2 margin, edge + 2 margin]
+        Objects from 1, -1 for what is ignored, with a margin.
+    source : str
+        Which image it is of.
+    """
+
+    pixels: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    source: str
+
+
+class Sampler:
+    """Draws crops of a list of images.
+
+    Parameters
+    ----------
+    images : sequence of Prepared
+        What is drawn from: a set as often as the root of its number of objects tells, an image of
+        it as often as any other.
+    diameter_px : float
+        Diameter that cells are brought to.
+    augmentation : Augmentation
+        What is done.
+    seed : int
+        Another seed, other crops.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Prepared],
+        *,
+        diameter_px: float,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.images = list(images)
+        self.diameter_px = diameter_px
+        self.augmentation = augmentation
+        self.seed = seed
+        self._chances = chances(self.images)
+        sizes = [image.diameter_px for image in self.images if math.isfinite(image.diameter_px)]
+        # An image without objects is shown at the scale of any other.
+        self._usual_px = float(np.median(sizes)) if sizes else diameter_px
+
+    def crop(self, step: int, place: int) -> Crop:
+        """Return one crop; the same for the same seed, step and place.
+
+        Parameters
+        ----------
+        step, place : int
+            Which batch, and which of its crops.
+
+        Returns
+        -------
+        Crop
+            The crop.
+        """
+        rng = np.random.default_rng([self.seed, step, place])
+        image = self.images[int(rng.choice(len(self.images), p=self._chances))]
+        how = self.augmentation
+        if rng.random() < how.p_empty:
+            return _empty(rng, len(image.pixels), how)
+        factor = self._scale(image, rng)
+        pixels, labels, inside = _warped(image, factor, rng, how)
+        pixels = _regrey(pixels, rng, how)
+        pixels *= inside  # beyond the image there is nothing, as when segmenting
+        return Crop(pixels, labels, image.pair.image)
+
+    def _scale(self, image: Prepared, rng: np.random.Generator) -> float:
+        known = image.diameter_px if math.isfinite(image.diameter_px) else self._usual_px
+        octaves = self.augmentation.scale_octaves
+        return float(self.diameter_px / known * 2 ** rng.uniform(-octaves, octaves))
+
+
+def chances(images: Sequence[Prepared]) -> NDArray[np.float64]:
+    """Return how often each image is drawn: sets by the root of their number of objects.
+
+    Parameters
+    ----------
+    images : sequence of Prepared
+        All images.
+
+    Returns
+    -------
+    float64 array [n]
+        Adds up to one.
+    """
+    names = [image.pair.set for image in images]
+    objects: dict[str, int] = {}
+    for image in images:
+        objects[image.pair.set] = objects.get(image.pair.set, 0) + image.n_objects
+    weights = np.array([math.sqrt(max(objects[n], 1)) / names.count(n) for n in names])
+    return weights / weights.sum()
+
+
+def _warped(
+    image: Prepared, factor: float, rng: np.random.Generator, how: Augmentation
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """Return pixels, labels with their margin, and where the image is, rotated and scaled."""
+    turn = _turn(rng, how) / factor
+    centre = [_centre(n, how.crop_px / factor, rng) for n in image.labels.shape]
+    wide = how.crop_px + 2 * how.margin_px
+
+    def placed(array: NDArray, edge: int, order: int, beyond: float) -> NDArray:
+        offset = np.asarray(centre) - turn @ np.full(2, (edge - 1) / 2)
+        return ndimage.affine_transform(
+            array, turn, offset, (edge, edge), order=order, mode="constant", cval=beyond
+        )
+
+    box = _needed(turn, centre, wide, image.labels.shape)
+    centre = [c - b.start for c, b in zip(centre, box, strict=True)]
+    part = np.asarray(image.pixels[(slice(None), *box)], np.float32)
+    pixels = np.stack([placed(channel, how.crop_px, 1, 0.0) for channel in part])
+    inside = placed(np.ones(part.shape[1:], np.float32), how.crop_px, 0, 0.0)
+    labels = placed(np.asarray(image.labels[box]), wide, 0, 0)
+    return pixels, labels, inside
+
+
+def _turn(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float64]:
+    """Return a rotation, mirrored half the time."""
+    angle = rng.uniform(0, 2 * math.pi) if how.rotate else 0.0
+    c, s = math.cos(angle), math.sin(angle)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    return np.array([[c, -s], [s, c]]) @ np.diag([1.0, mirror])
+
+
+def _centre(n: int, edge: float, rng: np.random.Generator) -> float:
+    """Return where a crop is centred on an axis: over its border now and then."""
+    spare = max(n - edge, 0.15 * edge)
+    return float(n / 2 + rng.uniform(-0.5, 0.5) * (spare + 0.1 * edge))
+
+
+def _needed(
+    turn: NDArray[np.float64], centre: Sequence[float], wide: int, shape: Sequence[int]
+) -> tuple[slice, ...]:
+    """Return what part of an image a crop reads, with a pixel to spare."""
+    reach = np.abs(turn).sum(axis=1) * wide / 2 + 2
+    box = []
+    for c, r, n in zip(centre, reach, shape, strict=True):
+        start = min(max(0, math.floor(c - r)), n - 1)
+        box.append(slice(start, max(start + 1, min(n, math.ceil(c + r)))))
+    return tuple(box)
+
+
+def _regrey(
+    pixels: NDArray[np.float32], rng: np.random.Generator, how: Augmentation
+) -> NDArray[np.float32]:
+    """Return the crop as another microscope might show it."""
+    if len(pixels) > 1 and rng.random() < how.p_drop:
+        pixels[1:] = 0
+    if rng.random() < how.p_blur:
+        sigma = rng.uniform(*how.blur_px)
+        pixels = ndimage.gaussian_filter(pixels, (0, sigma, sigma))
+    gamma = math.exp(rng.uniform(math.log(how.gamma[0]), math.log(how.gamma[1])))
+    pixels = np.sign(pixels) * np.abs(pixels) ** np.float32(gamma)
+    used = pixels.any(axis=(1, 2), keepdims=True)
+    if rng.random() < how.p_poisson:
+        photons = math.exp(rng.uniform(math.log(how.photons[0]), math.log(how.photons[1])))
+        pixels = rng.poisson(np.clip(pixels, 0, 4) * photons).astype(np.float32) / photons
+    if rng.random() < how.p_noise:
+        sigma = rng.uniform(*how.noise)
+        pixels = pixels + sigma * rng.standard_normal(pixels.shape, np.float32)
+    if rng.random() < how.p_invert:
+        pixels = 1 - pixels
+    gain, offset = rng.uniform(*how.gain), rng.uniform(*how.offset)
+    # An input that is not used is exactly zero when segmenting, too.
+    return np.where(used, pixels * gain + offset, 0).astype(np.float32)
+
+
+def _empty(rng: np.random.Generator, n_inputs: int, how: Augmentation) -> Crop:
+    """Return noise of some grain, brought to 0 and 1 as an image of nothing would be."""
+    edge = how.crop_px
+    noise = rng.standard_normal((edge, edge), np.float32)
+    noise = ndimage.gaussian_filter(noise, rng.uniform(0, 1.5))
+    if rng.random() < 0.5:  # uneven light
+        slope = ndimage.gaussian_filter(rng.standard_normal((edge, edge), np.float32), 40)
+        noise = noise / noise.std() + rng.uniform(0, 2) * slope / max(slope.std(), 1e-6)
+    low, high = np.percentile(noise, (1, 99))
+    pixels = np.zeros((n_inputs, edge, edge), np.float32)
+    pixels[0] = (noise - low) / (high - low)
+    wide = edge + 2 * how.margin_px
+    return Crop(pixels, np.zeros((wide, wide), np.int32), "noise")
