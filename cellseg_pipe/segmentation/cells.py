@@ -1,8 +1,9 @@
-"""From the network's answer to numbered cells, and a row of a table for each."""
+"""From the cells of tiles to numbered cells of an image, and a row of a table for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,50 +12,94 @@ from scipy.special import expit, softmax
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import (
-    Masks,
-    border_objects,
+    Pairs,
+    Sums,
     boxes_and_areas,
+    chain_planes,
     diameter_px,
-    find_masks,
     object_sums,
+    overlap_pairs,
     relabel,
     resample_nearest,
-    stitch_planes,
 )
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
-from cellseg_pipe.tiles import Grid
+from cellseg_pipe.segmentation.tiled import (
+    BLOCK_PX,
+    DROPPED,
+    Found,
+    counts_of,
+    find_cells,
+    ids_of,
+    paint,
+)
+from cellseg_pipe.tiles import Grid, first_ids
 
-__all__ = ["Cells", "cells_of", "table_of"]
+__all__ = [
+    "Cells",
+    "Rows",
+    "cells_of",
+    "chain_cells",
+    "join_chains",
+    "join_rows",
+    "sums_of",
+    "table_of",
+    "to_level_0",
+]
 
-BLOCK_PX = {2: (2048, 2048), 3: (128, 256, 256)}  # the units of numbering, fixed for ever
+
+@dataclass(frozen=True)
+class Rows:
+    """What the network said of cells, ascending by their number.
+
+    Parameters
+    ----------
+    id : uint32 array [n]
+        Numbers.
+    area : int64 array [n]
+        Pixels before holes are filled; what means over planes are weighted by.
+    flow_error, logit : float64 array [n]
+        Of each cell; nan for an error that was not asked for.
+    class_logit : float64 array [n, n_classes]
+        Mean of each class output over the cell; no columns without class outputs.
+    peak : int64 array [n, ndim]
+        From which its moments count.
+    """
+
+    id: NDArray[np.uint32]
+    area: NDArray[np.int64]
+    flow_error: NDArray[np.float64]
+    logit: NDArray[np.float64]
+    class_logit: NDArray[np.float64]
+    peak: NDArray[np.int64]
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """How sure the network is that a cell is one."""
+        return np.asarray(expit(self.logit))
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Numbered cells and what the network said of them, ascending by label.
+    """Numbered cells and what the network said of them.
 
     Parameters
     ----------
     labels : uint32 array [*spatial]
         On level 0; ids from 1 without gaps.
-    flow_error, probability : float64 array [n]
-        Of each cell; nan for an error that was not asked for.
-    class_logit : float64 array [n, n_classes]
-        Mean of each class output over the cell; no columns without class outputs.
+    rows : Rows
+        One per cell.
     n_too_far : int
         Particles whose path strays beyond the reach.
     """
 
     labels: NDArray[np.uint32]
-    flow_error: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    class_logit: NDArray[np.float64]
+    rows: Rows
     n_too_far: int
 
 
 def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells:
-    """Find the cells of a whole image.
+    """Find the cells of a whole image: as one tile, or one for each plane.
 
     Parameters
     ----------
@@ -70,150 +115,270 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     Cells
         With ids by block of the image, then by place of the peak.
     """
+    found = [
+        find_cells(part, plan, window=box, core=box, threads=threads)
+        for part, box in _tiles(answer, plan)
+    ]
+    first = first_ids(_counts(found, plan))
+    tiles = [(part, ids_of(part, first, plan)) for part in found]
+    labels = np.concatenate([paint(part.box, [(part, ids)]) for part, ids in tiles])
+    rows = join_rows(tiles)
     if plan.mode == "planes":
-        cells = _chained(
-            [_plane(answer, plan, z, threads=threads) for z in range(len(answer.logit))], plan
+        numbers = _chained(labels, rows, tiles, plan)
+        labels = relabel(labels, rows.id, numbers, threads=threads)
+        rows = join_chains(rows, numbers)
+    labels = to_level_0(labels, plan, box=Box.of(plan.shape), start=(0,) * len(plan.shape))
+    return Cells(labels, rows, sum(part.n_too_far for part in found))
+
+
+def _tiles(answer: Answer, plan: Plan) -> Sequence[tuple[Answer, Box]]:
+    """Return an image as one tile; each plane where planes know nothing of each other."""
+    whole = Box.of(plan.walk_shape)
+    if plan.mode != "planes":
+        return [(answer, whole)]
+    return [
+        (
+            Answer(
+                answer.flow[:, z : z + 1],
+                answer.logit[z : z + 1],
+                answer.classes[:, z : z + 1],
+                answer.style,
+            ),
+            Box((z, 0, 0), (z + 1, *whole.stop[1:])),
         )
-    else:
-        masks = _numbered(find_masks(answer.flow, answer.logit, **_rules(plan, answer, threads)))
-        cells = Cells(
-            masks.labels, masks.flow_error, masks.probability, masks.class_logit, masks.n_too_far
-        )
-    if not plan.settings.resample and not plan.scale.identity:
-        cells = _on_level_0(cells, plan)
-    return cells if plan.settings.keep_border else _without(cells, border_objects(cells.labels))
+        for z in range(len(answer.logit))
+    ]
 
 
-def _rules(plan: Plan, answer: Answer, threads: int | None) -> dict[str, Any]:
-    """Return the settings of `find_masks`."""
-    settings = plan.settings
-    share = 1.0 if settings.resample else float(np.prod(plan.scale.factors))
-    # In mode planes the size of the whole chain counts, not that of its planes.
-    least = 0 if plan.mode == "planes" else settings.min_size_px
-    most = None if plan.mode == "planes" else settings.max_size_px
-    return {
-        "cellprob_threshold": settings.cellprob_threshold,
-        "flow_threshold": settings.flow_threshold,
-        "min_size_px": int(np.ceil(least * share)),
-        "max_size_px": None if most is None else max(1, int(most * share)),
-        "niter": plan.niter,
-        "mode": settings.following,
-        "sampling": settings.sampling,
-        "reach_px": plan.reach_px,
-        "spacing": plan.spacing,
-        "class_logits": answer.classes if len(answer.classes) > 1 else None,
-        "fill": settings.fill,
-        "threads": threads,
-    }
+def _counts(found: Sequence[Found], plan: Plan) -> NDArray[np.int64]:
+    counts = np.zeros(len(Grid(plan.walk_shape, BLOCK_PX[plan.mode])), np.int64)
+    for part in found:
+        block, count = counts_of(part, plan)
+        counts[block] += count
+    return counts
 
 
-def _numbered(masks: Masks) -> Masks:
-    """Return the same cells with ids in the order of the blocks that hold their peaks."""
-    shape = masks.labels.shape
-    if len(masks.peak) == 0:
-        return masks
-    blocks = Grid(shape, BLOCK_PX[len(shape)])
-    places = np.ravel_multi_index(tuple(masks.peak.T), shape)
-    order = np.lexsort((places, blocks.owners(masks.peak)))
-    new = np.empty(order.size, np.uint32)
-    new[order] = np.arange(1, order.size + 1)
-    old = np.arange(1, order.size + 1, dtype=np.uint32)
-    return replace(
-        masks,
-        labels=masks.labels if (new == old).all() else relabel(masks.labels, old, new),
-        peak=masks.peak[order],
-        area=masks.area[order],
-        flow_error=masks.flow_error[order],
-        logit=masks.logit[order],
-        class_logit=masks.class_logit[order],
+def join_rows(tiles: Sequence[tuple[Found, NDArray[np.uint32]]]) -> Rows:
+    """Return what is known of the numbered cells of several tiles.
+
+    Parameters
+    ----------
+    tiles : sequence of (Found, uint32 array [n])
+        Cells with their numbers.
+
+    Returns
+    -------
+    Rows
+        Ascending.
+    """
+    ids = np.concatenate([ids for _, ids in tiles])
+    order = np.argsort(ids, kind="stable")
+    order = order[ids[order] != DROPPED]
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(found, name) for found, _ in tiles])[order]
+
+    return Rows(
+        ids[order],
+        column("area"),
+        column("flow_error"),
+        column("logit"),
+        column("class_logit"),
+        column("peak"),
     )
 
 
-def _plane(answer: Answer, plan: Plan, z: int, *, threads: int | None) -> Masks:
-    """Return the cells of one plane."""
-    here = Answer(answer.flow[:, z], answer.logit[z], answer.classes[:, z], answer.style)
-    return _numbered(find_masks(here.flow, here.logit, **_rules(plan, here, threads)))
+def _chained(
+    labels: NDArray[np.uint32],
+    rows: Rows,
+    tiles: Sequence[tuple[Found, NDArray[np.uint32]]],
+    plan: Plan,
+) -> NDArray[np.uint32]:
+    """Return the number of the chain of each cell of a plane, 0 for those that are dropped."""
+    ids = np.concatenate([ids for _, ids in tiles])
+    on_border = np.concatenate([found.on_border for found, _ in tiles])
+    return chain_cells(
+        rows,
+        [overlap_pairs(old, new) for old, new in zip(labels[:-1], labels[1:], strict=True)],
+        plan=plan,
+        area=boxes_and_areas(labels, ids=rows.id).area,
+        on_border=on_border[np.argsort(ids, kind="stable")][: len(rows.id)],
+    )
 
 
-def _chained(planes: list[Masks], plan: Plan) -> Cells:
-    """Join the cells of neighbouring planes; sizes count for the whole of a chain."""
-    labels = stitch_planes(
-        np.stack([plane.labels for plane in planes]), plan.settings.stitch_threshold
-    )
-    objects = boxes_and_areas(labels)
-    fits = objects.area >= max(plan.settings.min_size_px, 1)
-    if plan.settings.max_size_px is not None:
-        fits &= objects.area <= plan.settings.max_size_px
-    kept = objects.label[fits]
-    labels = relabel(labels, kept, np.arange(1, kept.size + 1, dtype=np.uint32))
-    members = [_members(plane, labels[z]) for z, plane in enumerate(planes)]
-    chain, area, error, logit, classes = (
-        np.concatenate(part) for part in zip(*members, strict=True)
-    )
-    weight = np.bincount(chain, area, kept.size + 1)[1:]
+def chain_cells(
+    rows: Rows,
+    tables: Sequence[Pairs],
+    *,
+    plan: Plan,
+    area: NDArray[np.int64],
+    on_border: NDArray[np.bool_],
+) -> NDArray[np.uint32]:
+    """Join the cells of neighbouring planes; sizes count for the whole of a chain.
+
+    Parameters
+    ----------
+    rows : Rows
+        Cells of all planes, numbered plane by plane.
+    tables : sequence of Pairs
+        For each plane but the last the pixels that its numbers share with the next one's.
+    plan : Plan
+        Of the image.
+    area : int64 array [n]
+        Pixels of each cell with its holes filled.
+    on_border : bool array [n]
+        Whether it touches the border of its plane.
+
+    Returns
+    -------
+    uint32 array [n]
+        Number of each cell's chain, from 1 by the plane where it begins and then by its first
+        cell; 0 for chains that are dropped.
+    """
+    settings, n_planes = plan.settings, plan.walk_shape[0]
+    planes = np.searchsorted(rows.peak[:, 0], np.arange(n_planes + 1))
+    labels = [rows.id[a:b] for a, b in zip(planes[:-1], planes[1:], strict=True)]
+    chains = chain_planes(labels, tables, iou_threshold=settings.stitch_threshold)
+    chain = np.concatenate([part.chain for part in chains]).astype(np.int64)
+    n = int(chain.max(initial=0))
+    # Areas are counted on the grid that was walked on, sizes are meant on level 0.
+    share = 1.0 if plan.walks_level_0 else float(np.prod(plan.scale.factors))
+    size = np.bincount(chain, area, n + 1)[1:]
+    fits = size >= max(1, int(np.ceil(settings.min_size_px * share)))
+    if settings.max_size_px is not None:
+        fits &= size <= max(1, int(settings.max_size_px * share))
+    if not settings.keep_border:
+        edge = on_border | (rows.peak[:, 0] == 0) | (rows.peak[:, 0] == n_planes - 1)
+        fits &= np.bincount(chain, edge, n + 1)[1:] == 0
+    numbers = np.concatenate([[0], np.cumsum(fits) * fits])
+    return numbers[chain].astype(np.uint32)
+
+
+def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
+    """Return what is known of chains: means over their planes, weighted by area.
+
+    Parameters
+    ----------
+    rows : Rows
+        Cells of all planes.
+    numbers : uint32 array [n]
+        Number of each cell's chain, 0 for those that are dropped.
+
+    Returns
+    -------
+    Rows
+        One per chain. Moments count from the corner of the image, which all planes share.
+    """
+    n = int(numbers.max(initial=0))
+    weight = np.bincount(numbers, rows.area, n + 1)[1:]
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean over a chain's planes, each with its area as weight."""
-        columns = values.reshape(values.shape[0], -1).T
-        sums = [np.bincount(chain, area * column, kept.size + 1)[1:] for column in columns]
-        return (np.array(sums).reshape(len(columns), kept.size) / weight).T
+        return np.asarray(np.bincount(numbers, rows.area * values, n + 1)[1:] / weight)
 
-    return Cells(
-        labels,
-        mean(error)[:, 0],
-        expit(mean(logit)[:, 0]),
-        mean(classes),
-        sum(plane.n_too_far for plane in planes),
+    classes = [mean(column) for column in rows.class_logit.T]
+    return Rows(
+        np.arange(1, n + 1, dtype=np.uint32),
+        weight.astype(np.int64),
+        mean(rows.flow_error),
+        mean(rows.logit),
+        np.array(classes).reshape(len(classes), n).T,
+        np.zeros((n, rows.peak.shape[1]), np.int64),
     )
 
 
-def _members(plane: Masks, chained: NDArray[np.uint32]) -> tuple[NDArray[Any], ...]:
-    """Return chain (0 where it was dropped), area, error and logits of a plane's cells."""
-    chain = np.zeros(plane.area.size + 1, np.int64)
-    chain[plane.labels.ravel()] = chained.ravel()
-    return chain[1:], plane.area, plane.flow_error, plane.logit, plane.class_logit
+def to_level_0(
+    labels: NDArray[np.uint32], plan: Plan, *, box: Box, start: tuple[int, ...]
+) -> NDArray[np.uint32]:
+    """Bring labels from the grid that was walked on to level 0.
 
+    Parameters
+    ----------
+    labels : uint32 array [*walked]
+        On the grid that was walked on.
+    plan : Plan
+        Of the image.
+    box : Box
+        Which part of level 0 is wanted.
+    start : tuple of int
+        Where the labels begin on their grid.
 
-def _on_level_0(cells: Cells, plan: Plan) -> Cells:
-    """Bring labels from the network's grid to level 0; cells that vanish there are dropped."""
-    labels = resample_nearest(
-        cells.labels,
-        box=Box.of(plan.shape),
-        origin=(0,) * len(plan.shape),
+    Returns
+    -------
+    uint32 array [*box]
+        The label of the nearest pixel.
+    """
+    if plan.walks_level_0:
+        return labels
+    return resample_nearest(
+        labels,
+        box=box,
+        origin=start,
         source_shape=plan.grid_shape,
         num=plan.scale.den,
         den=plan.scale.num,
     )
-    every = np.arange(1, cells.probability.size + 1, dtype=np.uint32)
-    moved = Cells(labels, cells.flow_error, cells.probability, cells.class_logit, cells.n_too_far)
-    return _without(moved, every[boxes_and_areas(labels, ids=every).area == 0])
 
 
-def _without(cells: Cells, ids: NDArray[np.uint32]) -> Cells:
-    """Drop cells and number the others anew."""
-    if ids.size == 0:
-        return cells
-    keep = np.ones(cells.probability.size, bool)
-    keep[ids.astype(np.int64) - 1] = False
-    old = (np.flatnonzero(keep) + 1).astype(np.uint32)
-    return Cells(
-        relabel(cells.labels, old, np.arange(1, old.size + 1, dtype=np.uint32)),
-        cells.flow_error[keep],
-        cells.probability[keep],
-        cells.class_logit[keep],
-        cells.n_too_far,
-    )
-
-
-def table_of(cells: Cells, pixels: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Measure each cell.
+def sums_of(
+    labels: NDArray[np.uint32],
+    pixels: NDArray[Any],
+    rows: Rows,
+    *,
+    plan: Plan,
+    origin: tuple[int, ...],
+) -> Sums:
+    """Sum up the pixels of cells that lie in a box as a whole.
 
     Parameters
     ----------
-    cells : Cells
-        The cells.
-    pixels : array [C, *spatial]
+    labels : uint32 array [*box]
+        On level 0; others than those of the rows are left out.
+    pixels : array [C, *box]
         The image.
+    rows : Rows
+        The cells that are meant; in mode planes all that have pixels in these planes.
+    plan : Plan
+        Of the image.
+    origin : tuple of int
+        Where the box begins on level 0.
+
+    Returns
+    -------
+    Sums
+        One row per cell.
+    """
+    image = pixels if pixels.dtype in (np.uint8, np.uint16, np.float64) else pixels.astype("f4")
+    peaks = rows.peak if plan.walks_level_0 else np.zeros_like(rows.peak)
+    if plan.mode != "planes":
+        return object_sums(labels, image, peaks=peaks, ids=rows.id, origin=origin)
+    # Plane by plane, as tiles do it: sums of floats depend on their order.
+    parts = []
+    for z, plane in enumerate(labels):
+        here = np.unique(plane)
+        here = here[np.isin(here, rows.id)]
+        parts.append(
+            object_sums(
+                plane[None],
+                image[:, z : z + 1],
+                peaks=np.zeros((here.size, 3), np.int64),
+                ids=here,
+                origin=(origin[0] + z, *origin[1:]),
+            )
+        )
+    return Sums.add(parts, in_order=True)
+
+
+def table_of(sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Describe each cell.
+
+    Parameters
+    ----------
+    sums : Sums
+        Of the cells' pixels.
+    rows : Rows
+        What the network said of the same cells.
+    plan : Plan
+        Of the image.
     names : tuple of str
         Names of the channels.
 
@@ -222,9 +387,7 @@ def table_of(cells: Cells, pixels: NDArray[Any], names: tuple[str, ...]) -> dict
     dict of str to array [n]
         Columns, one row per cell, ascending by label; positions in px of level 0.
     """
-    image = pixels if pixels.dtype in (np.uint8, np.uint16, np.float64) else pixels.astype("f4")
-    sums = object_sums(cells.labels, image)
-    ndim = cells.labels.ndim
+    ndim = len(plan.shape)
     axes = "zyx"[-ndim:]
     centre = sums.reference + sums.first / sums.area[:, None]
     columns: dict[str, NDArray[Any]] = {"label": sums.label}
@@ -233,14 +396,13 @@ def table_of(cells: Cells, pixels: NDArray[Any], names: tuple[str, ...]) -> dict
         columns[f"{axis}_start_px"], columns[f"{axis}_stop_px"] = sums.start[:, i], sums.stop[:, i]
     columns["area_px" if ndim == 2 else "volume_px"] = sums.area
     columns["diameter_px"] = diameter_px(sums.area, ndim)
-    columns["probability"] = cells.probability
-    columns["flow_error"] = cells.flow_error
-    if cells.class_logit.shape[1]:
-        chances = softmax(cells.class_logit, axis=1)
-        columns["class"] = np.argmax(cells.class_logit, axis=1)
+    columns["probability"] = rows.probability
+    columns["flow_error"] = rows.flow_error
+    if rows.class_logit.shape[1]:
+        chances = softmax(rows.class_logit, axis=1)
+        columns["class"] = np.argmax(rows.class_logit, axis=1)
         columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
-    on_border = np.isin(sums.label, border_objects(cells.labels))
-    columns["on_border"] = on_border
+    columns["on_border"] = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
     for channel, name in enumerate(names):
         columns[f"mean_{name}"] = sums.total[:, channel] / sums.area
     return columns

@@ -30,7 +30,7 @@ def needed_bytes(plan: Plan) -> int:
         Bytes.
     """
     on_grid = math.prod(plan.grid_shape)
-    walked = math.prod(plan.shape) if plan.settings.resample else on_grid
+    walked = math.prod(plan.walk_shape)
     outputs = 4 * (plan.n_outputs + 2) * (on_grid + walked)
     plane = math.prod(plan.shape[1:]) if plan.mode == "planes" else walked
     window = max(math.prod(view.lattice.edge) for view in plan.views)

@@ -114,9 +114,19 @@ class Plan:
         return (1, 2) if self.mode == "planes" else tuple(range(len(self.shape)))
 
     @property
+    def walks_level_0(self) -> bool:
+        """Whether particles follow the flow on level 0; else on the network's grid."""
+        return self.settings.resample or self.scale.identity
+
+    @property
+    def walk_shape(self) -> tuple[int, ...]:
+        """Shape of the grid that particles walk on."""
+        return self.shape if self.walks_level_0 else self.grid_shape
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """Edges of a voxel where particles follow the flow, along its axes."""
-        stretch = self.settings.resample and self.mode == "3d"
+        stretch = self.walks_level_0 and self.mode == "3d"
         z = self.settings.anisotropy if stretch else 1.0
         return (z, 1.0, 1.0)[-len(self.flow_axes) :]
 
@@ -130,7 +140,7 @@ class Plan:
     @property
     def followed_scale(self) -> float:
         """Network pixels over the pixels that particles walk on."""
-        return self.scale.factors[-1] if self.settings.resample else 1.0
+        return self.scale.factors[-1] if self.walks_level_0 else 1.0
 
     @property
     def reach_px(self) -> tuple[int, ...]:
@@ -138,7 +148,7 @@ class Plan:
         ndim = len(self.flow_axes)
         if self.settings.reach_px is not None:
             return per_axis(self.settings.reach_px, ndim, "reach_px")
-        factor = 1.0 if self.settings.resample else self.scale.factors[-1]
+        factor = 1.0 if self.walks_level_0 else self.scale.factors[-1]
         reach = REACH_DIAMETERS * self.diameter_px * factor
         return tuple(max(1, math.ceil(reach / edge)) for edge in self.spacing)
 

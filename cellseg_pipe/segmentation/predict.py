@@ -14,7 +14,7 @@ from cellseg_pipe.nets.windows import Network, Record, View, blend, predict
 from cellseg_pipe.preprocess import gaussian, gaussian_halo_px
 from cellseg_pipe.segmentation.plan import Plan
 
-__all__ = ["Answer", "Records", "answer_of", "on_level_0", "records_of"]
+__all__ = ["Answer", "Records", "answer_of", "on_walked_grid", "records_of"]
 
 # Gives the windows of a view that meet a box, ascending: computed now, or stored before.
 Records = Callable[[View, Box], Iterator[Record]]
@@ -145,7 +145,7 @@ def _flow_sigma(plan: Plan) -> tuple[float, ...]:
     return (sigma,) * len(plan.shape)
 
 
-def on_level_0(records: Records, plan: Plan, box: Box) -> Answer:
+def on_walked_grid(records: Records, plan: Plan, box: Box) -> Answer:
     """Return the network's answer on the grid on which particles follow the flow.
 
     Parameters
@@ -155,14 +155,14 @@ def on_level_0(records: Records, plan: Plan, box: Box) -> Answer:
     plan : Plan
         Of the image.
     box : Box
-        On level 0 if the plan resamples, else on the network's grid.
+        On the grid that particles walk on.
 
     Returns
     -------
     Answer
         For this box.
     """
-    back = plan.settings.resample and not plan.scale.identity
+    back = plan.walks_level_0 and not plan.scale.identity
     needed = plan.scale.back_box(box, plan.shape) if back else box
     wide = needed.grow(smoothing_halo(plan)).clip(Box.of(plan.grid_shape))
     answer = answer_of(records, plan, wide)

@@ -22,16 +22,38 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.nets.engine import AnyEngine, engine_for
 from cellseg_pipe.preprocess import Range
-from cellseg_pipe.segmentation.cells import Cells, cells_of, table_of
+from cellseg_pipe.segmentation.cells import Cells, cells_of, sums_of, table_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
-from cellseg_pipe.segmentation.predict import on_level_0, records_of
+from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
 from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["Segmentation", "segment", "segment_many"]
 
 log = logging.getLogger(__name__)
+# How samples are segmented to measure the diameter, whatever is set for the cells: a threshold
+# that changes must not change what the network sees.
+MEASURING: dict[str, Any] = {
+    "mode": "2d",
+    "augment": False,
+    **{
+        name: getattr(Settings(), name)
+        for name in (
+            "cellprob_threshold",
+            "flow_threshold",
+            "min_size_px",
+            "max_size_px",
+            "niter",
+            "following",
+            "sampling",
+            "reach_px",
+            "resample",
+            "fill",
+            "keep_border",
+        )
+    },
+}
 SHARE_DROPPED = 0.01  # of the foreground, beyond which it is worth a warning
 
 
@@ -170,7 +192,12 @@ def segment(
         flow=answer.flow,
         logit=answer.logit,
         style=answer.style,
-        table=table_of(cells, pixels, names),
+        table=table_of(
+            sums_of(cells.labels, pixels, cells.rows, plan=plan, origin=(0,) * len(plan.shape)),
+            cells.rows,
+            plan,
+            names,
+        ),
         diameter_px=diameter,
         diameter=measured,
         plan=plan,
@@ -242,8 +269,8 @@ class Run:
 
         make = network_source(self.source, plan, threads=self.threads)
         records = records_of(self.nets, make, plan, progress=count)
-        box = Box.of(plan.shape if plan.settings.resample else plan.grid_shape)
-        answer = on_level_0(records, plan, box)
+        box = Box.of(plan.walk_shape)
+        answer = on_walked_grid(records, plan, box)
         return answer, cells_of(answer, plan, threads=self.threads)
 
     def measured_diameter(self) -> Diameter:
@@ -274,15 +301,16 @@ class Run:
         flat = self.source.read(box)
         pixels = flat.reshape(flat.shape[0], *box.shape[-2:])
         region = source_of(pixels, self.source.names, rgb=self.source.rgb)
-        alone = replace(self.settings, mode="2d", reach_px=None, resample=True, augment=False)
+        alone = replace(self.settings, **MEASURING)
         part = replace(self, source=region, settings=alone)
         # A grid of local ranges fits no other image: the region gets its own.
         plan = part.plan(trial, ranges if isinstance(ranges, tuple) else None)
         answer, cells = part.cells(plan)
-        inside = ~np.isin(np.arange(1, cells.probability.size + 1), border_objects(cells.labels))
-        areas = np.bincount(cells.labels.ravel(), minlength=cells.probability.size + 1)[1:]
-        error = np.nan_to_num(cells.flow_error)
-        quality = cells.probability * np.clip(1 - error / 0.4, 0, 1)
+        rows = cells.rows
+        inside = ~np.isin(rows.id, border_objects(cells.labels))
+        areas = np.bincount(cells.labels.ravel(), minlength=rows.id.size + 1)[1:]
+        error = np.nan_to_num(rows.flow_error)
+        quality = rows.probability * np.clip(1 - error / 0.4, 0, 1)
         return diameter_px(areas[inside], 2), quality[inside], answer.style
 
 

@@ -141,10 +141,10 @@ def read_plan(path: Path | str) -> TrainingPlan:
     unknown = sorted(set(said) - {*parts, "output", "evaluate_images"})
     if unknown:
         raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(parts)}.")
-    made = {name: _made(kind, said.get(name) or {}, f"{path}: {name}") for name, kind in parts.items()}
-    made["reading"] = dataclasses.replace(
-        made["reading"], n_inputs=len(made["network"].channels)
-    )
+    made = {
+        name: _made(kind, said.get(name) or {}, f"{path}: {name}") for name, kind in parts.items()
+    }
+    made["reading"] = dataclasses.replace(made["reading"], n_inputs=len(made["network"].channels))
     output = base / os.path.expandvars(os.path.expanduser(str(said["output"])))
     more = {"evaluate_images": said["evaluate_images"]} if "evaluate_images" in said else {}
     data = made["data"]

@@ -243,7 +243,7 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     return Batch(pixels, to(batch.flow), to(batch.inside), to(batch.weight), batch.sources)
 
 
-def ahead(sampler: Sampler, recipe: Recipe, *, first: int):  # noqa: ANN201
+def ahead(sampler: Sampler, recipe: Recipe, *, first: int):
     """Yield the batches of all steps from the first on, drawn while others are learned.
 
     Parameters

@@ -123,7 +123,9 @@ def read_folder(
 
     files = [f for f in sorted(Path(folder).iterdir()) if f.name.endswith(IMAGE_SUFFIXES)]
     labels = {
-        stem_of(f).removesuffix(labels_suffix): f for f in files if stem_of(f).endswith(labels_suffix)
+        stem_of(f).removesuffix(labels_suffix): f
+        for f in files
+        if stem_of(f).endswith(labels_suffix)
     }
     images = {
         stem_of(f).removesuffix(image_suffix): f

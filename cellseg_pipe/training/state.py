@@ -123,7 +123,11 @@ def save_state(path: Path | str, state: State, *, about: dict[str, Any]) -> None
 
 
 def load_state(
-    path: Path | str, *, about: dict[str, Any], learning_rate: float, weight_decay: float,
+    path: Path | str,
+    *,
+    about: dict[str, Any],
+    learning_rate: float,
+    weight_decay: float,
     device: str = "cpu",
 ) -> State:
     """Read a checkpoint of the same run.
@@ -146,9 +150,7 @@ def load_state(
     """
     found = torch.load(path, map_location="cpu", weights_only=True)
     changed = sorted(
-        key
-        for key in set(about) | set(found["about"])
-        if about.get(key) != found["about"].get(key)
+        key for key in set(about) | set(found["about"]) if about.get(key) != found["about"].get(key)
     )
     if changed:
         first = changed[0]

@@ -46,7 +46,11 @@ def real(data: Path) -> list[Pair]:
     """Return the pairs of all sets with masks that a network may learn from."""
     pairs = []
     with open(data / "manifest.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "train3d") and row["masks"]]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["split"] in ("train", "train3d") and row["masks"]
+        ]
     for row in rows:
         folder, name = row["file"].split("/")
         if folder not in ("train", "train3d") or row["set"].startswith("PlantSeg"):
@@ -61,7 +65,9 @@ def real(data: Path) -> list[Pair]:
         if channels:  # stained tissue is also shown as its nuclear stain
             pairs.append(replace(pair, set=f"{pair.set} stain", channels="hematoxylin"))
         if row["extra"]:  # nuclei of the fields whose cells are labelled
-            pairs.append(replace(pair, labels=row["extra"], set="Aitslab nuclei of cells", channels="1"))
+            pairs.append(
+                replace(pair, labels=row["extra"], set="Aitslab nuclei of cells", channels="1")
+            )
     return pairs
 
 
@@ -79,7 +85,9 @@ def rendered(folder: Path) -> list[Pair]:
                 tifffile.imwrite(image, piece.image.squeeze(), compression="zlib")
                 tifffile.imwrite(labels, piece.labels, compression="zlib")
             channels = "1,0" if kind == "cells" else ""
-            pairs.append(Pair(image.name, labels.name, f"synthetic {kind}", name, "train", channels))
+            pairs.append(
+                Pair(image.name, labels.name, f"synthetic {kind}", name, "train", channels)
+            )
     return pairs
 
 

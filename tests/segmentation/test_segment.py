@@ -17,11 +17,12 @@ from cellseg_pipe.segmentation import (
     cells_of,
     make_plan,
     network_source,
-    on_level_0,
+    on_walked_grid,
     records_of,
     segment,
     segment_many,
 )
+from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.synth import PRESETS, render
 
 TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
@@ -156,13 +157,13 @@ def test_the_network_says_the_same_of_a_box_and_of_the_whole(tiny, shape, settin
     given = Settings(window_px=96, overlap_px=32, **settings)
     plan, records = parts_of_a_run(tiny, image, given, 20.0)
     grid = plan.shape if given.resample else plan.grid_shape
-    whole = on_level_0(records, plan, Box.of(grid))
+    whole = on_walked_grid(records, plan, Box.of(grid))
     rng = np.random.default_rng(0)
     for _ in range(3):
         start = tuple(int(rng.integers(0, n - 4)) for n in grid)
         stop = tuple(int(rng.integers(a + 1, n + 1)) for a, n in zip(start, grid, strict=True))
         box = Box(start, stop)
-        part = on_level_0(records, plan, box)
+        part = on_walked_grid(records, plan, box)
         np.testing.assert_array_equal(part.flow, whole.flow[(slice(None), *box.slices)])
         np.testing.assert_array_equal(part.logit, whole.logit[box.slices])
 
@@ -287,9 +288,9 @@ def test_cells_too_large_for_the_reach_are_said(tiny, caplog):
 def test_ids_go_by_block_then_by_peak(tiny, monkeypatch):
     image, _ = scene(diameter_px=22)
     plan, records = parts_of_a_run(tiny, image, Settings(), 22.0)
-    answer = on_level_0(records, plan, Box.of(plan.shape))
+    answer = on_walked_grid(records, plan, Box.of(plan.shape))
     usual = cells_of(answer, plan)
-    monkeypatch.setattr("cellseg_pipe.segmentation.cells.BLOCK_PX", {2: (100, 100)})
+    monkeypatch.setitem(BLOCK_PX, "2d", (100, 100))
     blocked = cells_of(answer, plan)
     np.testing.assert_array_equal(usual.labels > 0, blocked.labels > 0)
     top_left = np.unique(blocked.labels[:60, :60])
