@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-__all__ = ["binary_whole", "written_whole"]
+__all__ = ["binary_whole", "sync_folder", "written_whole"]
 
 
 @contextlib.contextmanager
@@ -49,21 +50,35 @@ def binary_whole(path: Path | str) -> Iterator[BinaryIO]:
         To write to and read from.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
+    # Made with the mode that the umask leaves, without asking for the umask: one can only ask by
+    # setting it, which other threads would notice. Opened by name, which some writers ask for.
+    file = open(temporary, "x+b")
     try:
-        with open(name, "w+b") as file:  # by name, which some writers ask for
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sync_folder(folder: Path | str) -> None:
+    """Make the names in a folder outlast a power cut.
+
+    Parameters
+    ----------
+    folder : path
+        In which files were made, renamed or removed.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network shares cannot
+            raise
+    finally:
+        os.close(handle)

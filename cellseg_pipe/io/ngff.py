@@ -1,60 +1,40 @@
-"""Writes OME-Zarr 0.4 and 0.5 groups: arrays with their metadata, no pixels."""
+"""Writes OME-Zarr 0.4 and 0.5 groups: arrays of all levels with their metadata, no pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Literal
 
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
-__all__ = ["ImageMeta", "create_image", "create_label_store", "create_labels"]
+from cellseg_pipe.io._attributes import MARKER, level_paths, to_disk
+from cellseg_pipe.io._image_meta import ImageMeta, multiscale
+from cellseg_pipe.io.levels import (
+    Version,
+    choose_version,
+    chunk_shape,
+    level_factors,
+    level_shape,
+    shard_shape,
+)
 
-Version = Literal["0.4", "0.5"]
+__all__ = [
+    "ImageMeta",
+    "Version",
+    "choose_version",
+    "create_image",
+    "create_label_pyramid",
+    "create_label_store",
+    "create_labels",
+]
+
 ZARR_FORMAT: dict[str, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
 COLORS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00")
-
-
-@dataclass(frozen=True)
-class ImageMeta:
-    """What an OME-Zarr image says about its axes.
-
-    Parameters
-    ----------
-    axes : str
-        One letter per axis, out of t, c, z, y, x in this order.
-    spacing_um : tuple of float
-        Voxel size of the spatial axes in µm, in axis order.
-    channels : tuple of str
-        A name for each index of the c axis; empty where there is none.
-    """
-
-    axes: str
-    spacing_um: tuple[float, ...]
-    channels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check that the parts fit each other."""
-        if not self.axes or any(axis not in "tczyx" for axis in self.axes):
-            raise ValueError(f"ImageMeta needs axes out of t, c, z, y, x, got {self.axes!r}.")
-        if sorted(self.axes, key="tczyx".index) != list(self.axes):
-            raise ValueError(f"ImageMeta needs axes in the order tczyx, got {self.axes!r}.")
-        if len(self.spacing_um) != len(self.spatial):
-            raise ValueError(
-                f"ImageMeta needs a spacing for each of {self.spatial!r}, got {self.spacing_um}."
-            )
-
-    @property
-    def spatial(self) -> str:
-        """The letters of the spatial axes."""
-        return "".join(axis for axis in self.axes if axis in "zyx")
-
-    @property
-    def scale(self) -> list[float]:
-        """Step along every axis, 1 where it has no unit."""
-        spacing = iter(self.spacing_um)
-        return [float(next(spacing)) if axis in "zyx" else 1.0 for axis in self.axes]
 
 
 def create_image(
@@ -64,8 +44,9 @@ def create_image(
     array: dict[str, Any],
     value_range: tuple[float, float],
     version: Version = "0.4",
+    n_levels: int | None = 1,
 ) -> zarr.Array:
-    """Create an OME-Zarr image of one level and return its array, still without pixels.
+    """Create an OME-Zarr image and return its level 0, still without pixels.
 
     Parameters
     ----------
@@ -74,11 +55,14 @@ def create_image(
     meta : ImageMeta
         Axes, spacing and channel names.
     array : dict
-        `shape`, `dtype`, `chunks` and, for version 0.5, `shards`.
+        `shape`, `dtype` and, for level 0 alone, `chunks` and `shards` where the usual ones do not
+        suit.
     value_range : tuple of float
         Lowest and highest grey value that a viewer shows.
     version : {"0.4", "0.5"}
         Of the OME-Zarr format; 0.4 is read by more viewers, 0.5 knows shards.
+    n_levels : int, optional
+        Levels of the pyramid; None for as many as the size asks for.
 
     Returns
     -------
@@ -94,9 +78,12 @@ def create_image(
             for i, name in enumerate(meta.channels or ("image",))
         ]
     }
-    level = _create_level(group, meta, array, codec="image")
-    _describe(group, {"multiscales": [_multiscale(Path(path).stem, meta)], "omero": omero}, version)
-    return level
+    factors = _factors(meta, array["shape"], n_levels)
+    levels = _create_levels(group, meta, array, codec="image", factors=factors)
+    scales = [multiscale(Path(path).stem, meta, factors)]
+    _describe(group, {"multiscales": scales, "omero": omero}, version)
+    _mark(group, meta)
+    return levels[0]
 
 
 def create_labels(
@@ -107,7 +94,7 @@ def create_labels(
     array: dict[str, Any],
     version: Version = "0.4",
 ) -> zarr.Array:
-    """Create a label image under an OME-Zarr image and return its array, all background.
+    """Create a label image under an OME-Zarr image, with as many levels, all background.
 
     Parameters
     ----------
@@ -118,7 +105,7 @@ def create_labels(
     meta : ImageMeta
         Axes and spacing, without a channel axis.
     array : dict
-        `shape`, `chunks` and, for version 0.5, `shards`. Labels are uint32.
+        `shape` and, where the usual ones do not suit, `chunks` and `shards`. Labels are uint32.
     version : {"0.4", "0.5"}
         Of the OME-Zarr format; the same as the image's.
 
@@ -129,13 +116,8 @@ def create_labels(
     """
     labels = zarr.open_group(str(image), mode="r+").require_group("labels")
     known = _described(labels, version).get("labels", [])
-    group = labels.create_group(name)
-    level = _create_level(group, meta, {**array, "dtype": "uint32"}, codec="labels")
-    about = {
-        "multiscales": [_multiscale(name, meta)],
-        "image-label": {"source": {"image": "../../"}},
-    }
-    _describe(group, about, version)
+    array = {**array, "n_levels": len(level_paths(Path(image))) or 1}
+    level = _fill_label_group(labels.create_group(name), name, meta, array=array, version=version)
     _describe(labels, {"labels": [*known, name]}, version)
     return level
 
@@ -143,7 +125,7 @@ def create_labels(
 def create_label_store(
     path: Path | str, meta: ImageMeta, *, array: dict[str, Any], version: Version = "0.4"
 ) -> zarr.Array:
-    """Create a label image that stands by itself and return its array, all background.
+    """Create a label image of one level that stands by itself and return its array.
 
     Parameters
     ----------
@@ -152,58 +134,128 @@ def create_label_store(
     meta : ImageMeta
         Axes and spacing, without a channel axis.
     array : dict
-        `shape`, `chunks` and, for version 0.5, `shards`. Labels are uint32.
+        `shape` and, where the usual ones do not suit, `chunks` and `shards`. Labels are uint32.
     version : {"0.4", "0.5"}
         Of the OME-Zarr format.
 
     Returns
     -------
     zarr.Array
-        Level 0, to be filled.
+        Level 0, all background, to be filled.
     """
     group = zarr.open_group(str(path), mode="w-", zarr_format=ZARR_FORMAT[version])
-    level = _create_level(group, meta, {**array, "dtype": "uint32"}, codec="labels")
-    about = {"multiscales": [_multiscale(Path(path).stem, meta)], "image-label": {}}
+    return _fill_label_group(group, Path(path).stem, meta, array=array, version=version)
+
+
+def create_label_pyramid(
+    path: Path | str,
+    meta: ImageMeta,
+    *,
+    shape: Sequence[int],
+    version: Version,
+    n_levels: int | None = None,
+) -> None:
+    """Create a label image with all its levels; it appears whole, all background, or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The new store; it must not exist.
+    meta : ImageMeta
+        Axes and spacing, without a channel axis.
+    shape : sequence of int
+        Of level 0.
+    version : {"0.4", "0.5"}
+        Of the OME-Zarr format.
+    n_levels : int, optional
+        Levels of the pyramid; by default as many as the size asks for.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists. Name another store, or remove it first.")
+    name = path.name.removesuffix(".zarr").removesuffix(".ome")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        group = zarr.open_group(str(made), mode="w-", zarr_format=ZARR_FORMAT[version])
+        array = {"shape": tuple(shape), "n_levels": n_levels}
+        _fill_label_group(group, name, meta, array=array, version=version)
+        for file in (made, *made.rglob("*")):
+            to_disk(file)
+        os.rename(made, path)
+        to_disk(path.parent)
+
+
+def _fill_label_group(
+    group: zarr.Group, name: str, meta: ImageMeta, *, array: dict[str, Any], version: Version
+) -> zarr.Array:
+    """Give a new group the levels and metadata of a label image and return its level 0."""
+    if "c" in meta.axes:
+        raise ValueError(f"labels have no channel axis, got axes {meta.axes!r}.")
+    factors = _factors(meta, array["shape"], array.get("n_levels", 1))
+    levels = _create_levels(group, meta, array, codec="labels", factors=factors)
+    inside = bool(group.path)  # below an image, which is then its source
+    about = {
+        "multiscales": [multiscale(name, meta, factors)],
+        "image-label": {"source": {"image": "../../"}} if inside else {},
+    }
     _describe(group, about, version)
-    return level
+    _mark(group, meta)
+    return levels[0]
+
+
+def _factors(meta: ImageMeta, shape: Sequence[int], n_levels: int | None) -> list[tuple[int, ...]]:
+    if len(shape) != len(meta.axes):
+        raise ValueError(f"axes {meta.axes!r} need a shape with as many numbers, got {shape}.")
+    return level_factors(shape[-len(meta.spatial) :], meta.spacing_um, n_levels=n_levels)
+
+
+def _create_levels(
+    group: zarr.Group,
+    meta: ImageMeta,
+    array: dict[str, Any],
+    *,
+    codec: Literal["image", "labels"],
+    factors: list[tuple[int, ...]],
+) -> list[zarr.Array]:
+    """Create the arrays of all levels, of which level 0 may have chunks and shards of its own."""
+    ndim, lead = len(meta.spatial), (1,) * (len(meta.axes) - len(meta.spatial))
+    levels = []
+    for number, factor in enumerate(factors):
+        shape = level_shape(array["shape"], (*lead, *factor))
+        own = array if number == 0 and "chunks" in array else {}
+        layout = {
+            "shape": shape,
+            "dtype": "uint32" if codec == "labels" else array["dtype"],
+            "chunks": tuple(own.get("chunks", chunk_shape(shape, ndim))),
+            "shards": own.get("shards") if own else shard_shape(shape, ndim),
+        }
+        levels.append(_create_level(group, str(number), meta.axes, layout=layout, codec=codec))
+    return levels
 
 
 def _create_level(
-    group: zarr.Group, meta: ImageMeta, array: dict[str, Any], *, codec: Literal["image", "labels"]
+    group: zarr.Group, name: str, axes: str, *, layout: dict[str, Any], codec: str
 ) -> zarr.Array:
-    """Create level 0 with the codec that suits its content (DESIGN: zstd-1 took 44x off labels)."""
-    new = group.metadata.zarr_format == 3
-    extra: dict[str, Any]
-    if new:
+    """Create one array with the codec that suits its content (zstd-1 took 44x off labels)."""
+    compressors: Any
+    if group.metadata.zarr_format == 3:
+        # The sum that zstd can append tells a reader of a flipped bit; blosc has none.
         blosc = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-        compressors: Any = blosc if codec == "image" else ZstdCodec(level=1)
-        extra = {"dimension_names": list(meta.axes), "shards": array.get("shards")}
+        compressors = blosc if codec == "image" else ZstdCodec(level=1, checksum=True)
+        extra: dict[str, Any] = {"dimension_names": list(axes)}
     else:
         import numcodecs
 
         zstd1 = numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
         compressors = zstd1 if codec == "image" else numcodecs.Zstd(level=1)
         extra = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
-    return group.create_array(
-        "0",
-        shape=tuple(array["shape"]),
-        dtype=array["dtype"],
-        chunks=tuple(array["chunks"]),
-        compressors=compressors,
-        fill_value=0,
-        **extra,
-    )
+        layout = {**layout, "shards": None}
+    return group.create_array(name, compressors=compressors, fill_value=0, **layout, **extra)
 
 
-def _multiscale(name: str, meta: ImageMeta) -> dict[str, Any]:
-    kinds = {"t": "time", "c": "channel"}
-    axes: list[dict[str, str]] = [{"name": a, "type": kinds.get(a, "space")} for a in meta.axes]
-    for axis in axes:
-        if axis["type"] == "space":
-            axis["unit"] = "micrometer"
-    scale = [{"type": "scale", "scale": meta.scale}]
-    datasets = [{"path": "0", "coordinateTransformations": scale}]
-    return {"name": name, "axes": axes, "datasets": datasets}
+def _mark(group: zarr.Group, meta: ImageMeta) -> None:
+    """Note who made a store, so that it is known from those of others when it is replaced."""
+    group.attrs[MARKER] = {"version": version_of("cellseg_pipe"), "stage_hash": meta.stage_hash}
 
 
 def _describe(group: zarr.Group, about: dict[str, Any], version: Version) -> None:

@@ -1,18 +1,16 @@
-"""Reads a TIFF into memory, with what it says of axes, channels and voxel size."""
+"""What a TIFF says of axes, channels and voxel size; no pixels."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
+from cellseg_pipe.io._raw import MICROMETRES
 
-from cellseg_pipe.io._raw import MICROMETRES, Raw
-
-__all__ = ["read_tiff"]
+__all__ = ["axes_said", "is_grey_with_alpha", "tiff_facts"]
 
 log = logging.getLogger(__name__)
 
@@ -23,67 +21,21 @@ OPACITY = {1, 2}  # kinds of extra samples
 COLOURED = {2, 3, 5, 6, 8}  # photometric: RGB, palette, CMYK, YCbCr, Lab
 
 
-def read_tiff(path: Path, series: int) -> Raw:
-    """Read one series of a TIFF; a damaged file is refused, not read as far as it goes.
+def axes_said(file: Any, chosen: Any) -> str | None:
+    """Return the axes if the file says them, None if they are guessed from its shape.
 
     Parameters
     ----------
-    path : path
-        Plain, ImageJ or OME.
-    series : int
-        Which of the images that it holds.
+    file : tifffile.TiffFile
+        The file.
+    chosen : tifffile.TiffPageSeries
+        One of its images.
 
     Returns
     -------
-    Raw
-        Pixels, axes, names, sizes.
+    str or None
+        Upper case; S are colours.
     """
-    import tifffile
-
-    faults: list[str] = []
-    try:
-        with _heard(faults), tifffile.TiffFile(path) as file:
-            known = len(file.series)
-            if 0 <= series < known:
-                chosen = file.series[series]
-                pixels, said = _without_alpha(chosen, _axes_said(file, chosen), path)
-                names, spacing = _tiff_facts(file, chosen, series=series, path=path)
-    except (tifffile.TiffFileError, OSError, RuntimeError, LookupError, ValueError) as error:
-        faults.append(str(error))
-    if faults:
-        raise ValueError(
-            f"{path} cannot be read as TIFF: {'; '.join(faults)}. Copy or export it again."
-        )
-    if not 0 <= series < known:
-        raise ValueError(f"{path} has series 0 to {known - 1}, asked for {series}.")
-    if known > 1:
-        log.info(
-            "%s holds %d images, number %d is read; series= says otherwise",
-            path.name,
-            known,
-            series,
-        )
-    return Raw(pixels, said, names, spacing)
-
-
-@contextlib.contextmanager
-def _heard(faults: list[str]) -> Iterator[None]:
-    """Collect the errors that tifffile logs: it reads what is left of a damaged file."""
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            faults.append(record.getMessage())
-
-    collector, speaker = Collector(logging.ERROR), logging.getLogger("tifffile")
-    speaker.addHandler(collector)
-    try:
-        yield
-    finally:
-        speaker.removeHandler(collector)
-
-
-def _axes_said(file: Any, chosen: Any) -> str | None:
-    """Return the axes if the file says them, None if they are guessed from its shape."""
     axes, page = str(chosen.axes), chosen.keyframe
     channels = (file.imagej_metadata or {}).get("channels", 1) if file.is_imagej else 1
     # Samples without colours are channels, and ImageJ takes 48-bit colours for three of them.
@@ -98,22 +50,53 @@ def _axes_said(file: Any, chosen: Any) -> str | None:
     return axes if file.is_ome or file.is_imagej or not unknown else None
 
 
-def _without_alpha(chosen: Any, axes: str | None, path: Path) -> tuple[NDArray[Any], str | None]:
-    """Return pixels and axes without the opacity that follows a grey value."""
-    pixels, page = chosen.asarray(), chosen.keyframe
+def is_grey_with_alpha(chosen: Any, axes: str | None) -> bool:
+    """Tell whether the samples are a grey value and its opacity.
+
+    Parameters
+    ----------
+    chosen : tifffile.TiffPageSeries
+        An image.
+    axes : str or None
+        Its axes.
+
+    Returns
+    -------
+    bool
+        If so, the first sample is the image.
+    """
+    page = chosen.keyframe
     grey = page.samplesperpixel == 2 and {*page.extrasamples} <= OPACITY
-    if axes is None or "S" not in axes or page.photometric in COLOURED or not grey:
-        return pixels, axes
-    log.info("%s: the alpha channel is left out", path.name)
-    return pixels.take(0, axes.index("S")), axes.replace("S", "")
+    return bool(axes and "S" in axes and page.photometric not in COLOURED and grey)
 
 
-def _tiff_facts(
+def tiff_facts(
     file: Any, chosen: Any, *, series: int, path: Path
 ) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Return names of channels, and the size of voxels."""
+    """Return names of channels, and the size of voxels.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+        The file.
+    chosen : tifffile.TiffPageSeries
+        One of its images.
+    series : int
+        Its number.
+    path : path
+        For messages.
+
+    Returns
+    -------
+    names : tuple of str
+        One per channel, or none.
+    spacing_um : dict of str to float
+        By axis.
+    """
     if file.is_ome:
         return _ome_facts(file.ome_metadata, series)
+    if file.is_svs:
+        return (), _svs_spacing(chosen.keyframe.description)
     names: Sequence[str] = ()
     about = file.imagej_metadata or {} if file.is_imagej else {}
     unit = MICROMETRES.get(str(about.get("unit", "")).strip())
@@ -144,6 +127,13 @@ def _resolution(tags: Any, unit_um: float | None) -> dict[str, float]:
         if size > 0 and (said or PLAUSIBLE_UM[0] <= size <= PLAUSIBLE_UM[1]):
             found[axis] = size
     return found if len(found) == 2 else {}
+
+
+def _svs_spacing(description: str) -> dict[str, float]:
+    """Return the size of a pixel that a scanner of Aperio writes (microns per pixel)."""
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description)
+    size = float(found[1]) if found else 0.0
+    return {"y": size, "x": size} if size > 0 else {}
 
 
 def _ome_facts(xml: str, series: int) -> tuple[tuple[str, ...], dict[str, float]]:

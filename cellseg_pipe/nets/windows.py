@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.tiles import Lattice
 
-__all__ = ["Network", "Record", "View", "blend", "predict", "view_of"]
+__all__ = ["Network", "Record", "View", "blend", "nothing", "predict", "view_of"]
 
 FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
 BORDER_PX = 8  # as the peer
@@ -211,7 +211,7 @@ def predict(
         for index in batch:
             shape = view.lattice.box(index).shape
             if index not in outputs:
-                nothing = _nothing(shape, net.n_outputs, n_axes=len(view.axes))
+                nothing = nothing(shape, net.n_outputs, n_axes=len(view.axes))
                 yield Record(index, nothing, np.zeros(0, np.float32))
             else:
                 values, style = outputs[index]
@@ -301,8 +301,23 @@ def through_door(outputs: NDArray[np.float32], shape: tuple[int, ...]) -> NDArra
     return kept.astype(np.float16).reshape(len(outputs), *shape)
 
 
-def _nothing(shape: tuple[int, ...], n_outputs: int, *, n_axes: int) -> NDArray[np.float16]:
-    """Return what stands for a window that was left out: no flow, surely background."""
+def nothing(shape: tuple[int, ...], n_outputs: int, *, n_axes: int) -> NDArray[np.float16]:
+    """Return what stands for a window that was left out: no flow, surely background.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the window, along all axes of the image.
+    n_outputs : int
+        Channels of a record.
+    n_axes : int
+        Of these, components of the flow.
+
+    Returns
+    -------
+    float16 array [n_outputs, *shape]
+        A record's values.
+    """
     values = np.zeros((n_outputs, *shape), np.float16)
     values[n_axes] = -LOGIT_MAX
     return values

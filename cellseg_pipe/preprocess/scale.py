@@ -41,7 +41,7 @@ class Scale:
         object.__setattr__(self, "den", tuple(part.denominator for part in parts))
 
     @classmethod
-    def of(cls, factors: Sequence[float], *, max_denominator: int = 1000) -> Scale:
+    def of(cls, factors: Sequence[float], *, max_denominator: int = 100_000) -> Scale:
         """Return the simplest fractions within 1e-4 (relative) of the factors.
 
         Parameters

@@ -165,10 +165,9 @@ def segment(
     )
     pixels, colours = channels_first(image, axes)
     source = source_of(pixels, tuple(channel_names), rgb=colours if rgb is None else rgb)
-    settings.setdefault("percentiles", engine.percentiles)
-    if engine.window_px:
-        settings.setdefault("window_px", engine.window_px)
-    chosen = with_spacing(settings, source.shape, spacing_um, diameter_um=diameter_um)
+    chosen = settings_for(
+        engine, settings, source.shape, spacing_um=spacing_um, diameter_um=diameter_um
+    )
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
     measured = None if chosen.diameter_px else run.measured_diameter()
@@ -205,6 +204,40 @@ def segment(
         n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
+
+
+def settings_for(
+    engine: AnyEngine,
+    settings: Mapping[str, Any],
+    shape: tuple[int, ...],
+    *,
+    spacing_um: tuple[float, ...] | None,
+    diameter_um: float | None,
+) -> Settings:
+    """Return settings with what the network and the image decide where nothing is said.
+
+    Parameters
+    ----------
+    engine : AnyEngine
+        The network.
+    settings : mapping
+        What the user set.
+    shape : tuple of int
+        Spatial shape of the image.
+    spacing_um : tuple of float or None
+        Edges of a voxel.
+    diameter_um : float or None
+        Diameter of a typical cell.
+
+    Returns
+    -------
+    Settings
+        Checked.
+    """
+    given = {"percentiles": engine.percentiles, **settings}
+    if engine.window_px:
+        given.setdefault("window_px", engine.window_px)
+    return with_spacing(given, shape, spacing_um, diameter_um=diameter_um)
 
 
 def segment_many(

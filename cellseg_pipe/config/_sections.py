@@ -1,0 +1,217 @@
+"""The sections of an experiment file with their defaults; how they fit together is in `_rules`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from cellseg_pipe.config._kinds import (
+    Auto,
+    ChannelNumber,
+    Count,
+    Edges,
+    Factor,
+    Folder,
+    Length,
+    ModelName,
+    NgffVersion,
+    Number,
+    Pixels,
+    Reach,
+    Section,
+    Share,
+    Sigma,
+    Size,
+    Switch,
+    Text,
+    Zoom,
+)
+
+__all__ = [
+    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Resources", "Segment",
+    "Stitch", "Target", "Tiles",
+]  # fmt: skip
+
+METHODS = ("global", "local", "off")
+Words = Annotated[str, Field(strict=True)]
+Inputs = Annotated[tuple[ChannelNumber | Words | None, ...], Field(min_length=1, max_length=64)]
+Channels = ChannelNumber | Text | Inputs
+Method = Annotated[
+    Literal["global", "local", "off"],
+    # YAML reads a bare `off` as false.
+    BeforeValidator(lambda value: "off" if value is False else value),
+    WithJsonSchema({"enum": [*METHODS, False]}),
+]
+Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
+
+
+class Output(Section):
+    """Where results go, and as what."""
+
+    dir: Folder
+    """Folder of all results; relative to the working directory."""
+    ngff: NgffVersion = "auto"
+    """Version of OME-Zarr; auto: 0.4, which every viewer reads, and 0.5 for very large labels."""
+    into_image: Switch = False
+    """Add the labels to the image's own store too, if it has none of that name."""
+    export: tuple[Literal["csv", "geojson"], ...] = ()
+    """Further files of the cells: csv is the table, geojson outlines of an image (no volume)."""
+
+
+class Target(Section):
+    """One kind of thing to find."""
+
+    model: ModelName = "nuclei"
+    """Name or file of a model."""
+    side_model: ModelName | None = None
+    """Another model for the views along y and x of a volume, mode 3d."""
+    channels: Channels | None = None
+    """What the model's inputs take: numbers from 0, names, grey, hematoxylin, eosin, dab; null in
+    a list for an empty input. null: the only channel, or all if there are as many as inputs."""
+    diameter_um: Auto | Length = "auto"
+    """Diameter of a typical cell in micrometres; auto measures it on samples of each image."""
+    diameter_px: Auto | Length = "auto"
+    """The same in pixels, for images that do not tell the size of a pixel."""
+    diameter_by: Literal["samples", "style"] = "samples"
+    """How auto measures: samples at several scales, or by the model's regression on its style."""
+
+
+class Segment(Section):
+    """From the network's answer to cells."""
+
+    mode: Literal["auto", "2d", "planes", "3d"] = "auto"
+    """How a volume is seen: plane by plane with cells joined through z, or from three sides. auto:
+    3d unless its planes are far apart."""
+    cellprob_threshold: Number = 0.0
+    """Logit above which a pixel is in a cell: lower finds more and larger cells."""
+    flow_threshold: Factor | None = 0.4
+    """Cells with a larger flow error are dropped: higher keeps more; null or 0 keeps all."""
+    min_size_px: Size = 15
+    """Smallest area or volume of a cell in pixels."""
+    max_size_px: Annotated[int, Field(strict=True, ge=1, le=1 << 40)] | None = None
+    """Largest area or volume of a cell in pixels; null for no limit."""
+    niter: Auto | Count = "auto"
+    """Steps along the flow; more for long, thin cells. auto: 200 at the network's scale."""
+    following: Literal["fast", "exact"] = "fast"
+    """How pixels follow the flow: fast gives the same cell for 99.99 % of them."""
+    sampling: Literal["linear", "nearest"] = "linear"
+    """How the flow is read between pixels."""
+    reach_px: Auto | Reach | Annotated[tuple[Reach, ...], Field(min_length=2, max_length=3)] = (
+        "auto"
+    )
+    """How far from its centre a cell may extend, one number or one per axis; tiles overlap by more
+    than twice of it. auto: two diameters."""
+    resample: Switch = True
+    """Follow the flow on the image's own grid; false: on the network's, coarser and faster."""
+    fill: Switch = True
+    """Fill holes in cells."""
+    keep_border: Switch = True
+    """Keep cells that touch the border of the image."""
+    flow_smooth_px: Sigma = 0.0
+    """Sigma of a gaussian over the flow, mode 3d: joins cells that fall apart."""
+    augment: Switch = False
+    """Average over mirror images of each window: slower by a factor of four."""
+    anisotropy: Auto | Zoom = "auto"
+    """Distance of planes over the size of a pixel; auto: from the image's voxel size."""
+
+
+class Normalise(Section):
+    """How grey values are brought to the range that the network knows."""
+
+    method: Method = "global"
+    """One range for the image, one per block, or none (values are 0 to 1 already)."""
+    percentiles: Auto | Pair = "auto"
+    """Percentiles of the sampled pixels that become 0 and 1; auto: those of the model."""
+    range: Pair | None = None
+    """Grey values that become 0 and 1, the same for all images, instead of percentiles."""
+    local_px: Annotated[int, Field(strict=True, ge=16, le=1 << 20)] = 256
+    """Edge of a block of method local."""
+    invert: Switch = False
+    """Cells are dark on bright ground."""
+    smooth_px: Sigma = 0.0
+    """Sigma of a gaussian that smooths the image first."""
+    sharpen_px: Sigma = 0.0
+    """Sigma of a gaussian that is taken away from the image first."""
+    antialias: Switch = False
+    """Smooth before an image is made smaller: for cells larger than the model's."""
+
+
+class Batches(Section):
+    """Into how many jobs the stages are cut."""
+
+    predict: Auto | Count = "auto"
+    """Jobs that run the network."""
+    masks: Auto | Count = "auto"
+    """Jobs that find cells in tiles."""
+    paint: Auto | Count = "auto"
+    """Jobs that write labels."""
+
+
+class Tiles(Section):
+    """How an image is cut; the labels do not depend on it."""
+
+    core_px: Auto | Annotated[int, Field(strict=True, ge=1, le=1 << 20)] | Edges = "auto"
+    """Edge of the part that a tile answers for, one number or one per axis."""
+    halo_px: Auto | Pixels | Edges = "auto"
+    """What a tile reads beyond that part; auto: as much as makes tiles exact."""
+    window_px: Auto | Annotated[int, Field(strict=True, ge=64, le=8192)] = "auto"
+    """Edge of the network's windows; auto: what the model wants, or 512."""
+    overlap_px: Annotated[int, Field(strict=True, ge=0, le=4096)] = 48
+    """What neighbouring windows share."""
+    batches: Batches = Batches()
+    """Into how many jobs the stages are cut; auto: by the predicted time."""
+
+
+class Stitch(Section):
+    """How cells are joined."""
+
+    seams: Literal["exact", "iou"] = "exact"
+    """exact: as if the image had not been cut. iou: link tiles by overlap, for cells wider than a
+    halo can be."""
+    seam_iou: Share = 0.5
+    """Least overlap (IoU) of two views of a cell, seams iou."""
+    plane_iou: Share = 0.25
+    """Least overlap (IoU) of cells in neighbouring planes, mode planes."""
+
+
+class Measure(Section):
+    """What is measured of each cell, beside its place, size and scores."""
+
+    channels: Literal["all"] | tuple[ChannelNumber | Text, ...] = "all"
+    """Channels whose intensity is measured: numbers from 0 or names; [] for none."""
+
+
+class Flag(Section):
+    """Which cells are marked in the table; none is removed."""
+
+    min_probability: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
+    """Mark cells of lower probability."""
+    max_flow_error: Factor | None = None
+    """Mark cells of larger flow error."""
+    border: Literal["keep", "flag"] = "keep"
+    """Whether cells that touch the border of the image are marked."""
+
+
+class Qc(Section):
+    """Quality control."""
+
+    flag: Flag = Flag()
+    """Which cells are marked."""
+    labels: Switch = False
+    """Reserved: a second label image without marked cells."""
+
+
+class Resources(Section):
+    """What jobs run on; the labels depend on precision and numerics alone."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto: on a GPU if there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of the network's maps; fp32 gives the same bits on more machines."""
+    numerics: Literal["strict", "relaxed"] = "strict"
+    """strict: a job stops on a machine whose arithmetic differs from that of the plan."""
+    threads: Auto | Annotated[int, Field(strict=True, ge=1, le=4096)] = "auto"
+    """Threads of a job; auto: all that it may use."""
+    memory_gb: Auto | Annotated[float, Field(strict=True, gt=0, le=1e5, allow_inf_nan=False)] = 3.0
+    """What one job may take; a plan that needs more is refused. auto: what the machine has."""

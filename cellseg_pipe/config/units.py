@@ -1,0 +1,135 @@
+"""The units of an experiment, one image and one target each, and the settings of a unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellseg_pipe.config._rules import merged
+from cellseg_pipe.config.experiment import Experiment, ImageEntry
+from cellseg_pipe.config.images import expand_images
+
+__all__ = ["Unit", "UnitSettings", "settings_of", "units"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One image and one target.
+
+    Parameters
+    ----------
+    name : str
+        The image's; with the target's if there are several targets.
+    image : ImageEntry
+        The image.
+    target : str
+        Name of the target.
+    """
+
+    name: str
+    image: ImageEntry
+    target: str
+
+
+@dataclass(frozen=True)
+class UnitSettings:
+    """How one image is segmented for one target.
+
+    Parameters
+    ----------
+    settings : dict
+        Keyword arguments of `segmentation.Settings`. What the image or the model decides is not
+        among them: an automatic diameter, anisotropy, window and percentiles.
+    diameter_um : float or None
+        Diameter that needs the size of a pixel to become `diameter_px`.
+    anisotropy : float or None
+        As it was set; None for that of the image's voxels.
+    model : str
+        Name or file.
+    side_model : str or None
+        That of the side views.
+    """
+
+    settings: dict[str, Any]
+    diameter_um: float | None
+    anisotropy: float | None
+    model: str
+    side_model: str | None
+
+
+def units(experiment: Experiment) -> tuple[Unit, ...]:
+    """Return the units of an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its folders and patterns are looked up now.
+
+    Returns
+    -------
+    tuple of Unit
+        Image by image, in the order of the file; no two have one name.
+    """
+    several = len(experiment.targets) > 1
+    return tuple(
+        Unit(f"{image.name}-{target}" if several else str(image.name), image, target)
+        for image in expand_images(experiment)
+        for target in experiment.targets
+    )
+
+
+def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitSettings:
+    """Return the settings of a unit.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    image : ImageEntry
+        One of its images; what is set for it goes before what the experiment says.
+    target : str
+        Name of one of its targets.
+
+    Returns
+    -------
+    UnitSettings
+        Numbers and words only.
+    """
+    if target not in experiment.targets:
+        known = ", ".join(experiment.targets)
+        raise KeyError(f"there is no target {target!r}: the experiment has {known}.")
+    aim = experiment.targets[target]
+    segment, normalise = merged(experiment, image)
+    own = image.diameter_um is not None or image.diameter_px is not None
+    diameters = image if own else aim
+    settings = segment.model_dump(exclude={"anisotropy", "niter", "reach_px"})
+    settings |= normalise.model_dump(exclude={"method", "range", "percentiles"})
+    settings |= {
+        "niter": _number(segment.niter),
+        "reach_px": _number(segment.reach_px),
+        "normalise": normalise.method,
+        "value_range": normalise.range,
+        "channels": aim.channels if image.channels is None else image.channels,
+        "diameter_by": aim.diameter_by,
+        "overlap_px": experiment.tiles.overlap_px,
+        "stitch_threshold": experiment.stitch.plane_iou,
+    }
+    decided = {
+        "anisotropy": _number(segment.anisotropy),
+        "percentiles": _number(normalise.percentiles),
+        "window_px": _number(experiment.tiles.window_px),
+        "diameter_px": _number(diameters.diameter_px),
+    }
+    settings |= {name: value for name, value in decided.items() if value is not None}
+    return UnitSettings(
+        settings=settings,
+        diameter_um=_number(diameters.diameter_um),
+        anisotropy=decided["anisotropy"],
+        model=aim.model,
+        side_model=aim.side_model,
+    )
+
+
+def _number(value: Any) -> Any:
+    """Return what was set; None for auto."""
+    return None if value == "auto" else value

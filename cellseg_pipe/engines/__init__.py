@@ -1,0 +1,1 @@
+"""How the jobs of a run are spread: in this process, by Snakemake."""

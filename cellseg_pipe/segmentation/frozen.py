@@ -1,0 +1,81 @@
+"""Plans as JSON and back: what a job reads is exactly what was decided."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cellseg_pipe.nets.windows import View
+from cellseg_pipe.preprocess import Filters, LocalRanges, Pick, Range, Scale
+from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.tiles import Lattice
+
+__all__ = ["plan_from_json", "plan_to_json"]
+
+TAG = "is a"
+KINDS = {
+    kind.__name__: kind
+    for kind in (Plan, Settings, Pick, Range, LocalRanges, Filters, Scale, View, Lattice)
+}
+
+
+def plan_to_json(plan: Plan) -> Any:
+    """Return what JSON can hold of a plan: all of it.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+
+    Returns
+    -------
+    object
+        Dicts, lists, numbers, texts.
+    """
+    return _plain(plan)
+
+
+def plan_from_json(stored: Any) -> Plan:
+    """Return the plan that was stored.
+
+    Parameters
+    ----------
+    stored : object
+        From `plan_to_json`, or from JSON.
+
+    Returns
+    -------
+    Plan
+        Equal to the one that was stored.
+    """
+    plan = _live(stored)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"expected a stored plan, found {type(plan).__name__}. Plan again.")
+    return plan
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {TAG: type(value).__name__} | {n: _plain(getattr(value, n)) for n in names}
+    if isinstance(value, np.ndarray):
+        return {TAG: "array", "dtype": value.dtype.str, "values": value.tolist()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _live(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_live(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = {name: part for name, part in value.items() if name != TAG}
+    if value[TAG] == "array":
+        return np.array(fields["values"], np.dtype(fields["dtype"]))
+    return KINDS[value[TAG]](**{name: _live(part) for name, part in fields.items()})

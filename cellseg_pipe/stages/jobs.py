@@ -1,0 +1,104 @@
+"""The jobs of a unit, in an order in which they can run, and what runs one of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg_pipe.stages import audit, masks, measure, number, paint, plan, predict
+from cellseg_pipe.stages.unit import UnitRun
+
+__all__ = ["Job", "jobs_of", "run_job"]
+
+log = logging.getLogger(__name__)
+
+LEVEL = "level"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch of one stage of a unit.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage.
+    batch : int
+        Which batch.
+    output : path
+        The file that says it is done.
+    """
+
+    stage: str
+    batch: int
+    output: Path
+
+
+def jobs_of(unit: UnitRun) -> Iterator[Job]:
+    """Yield the jobs of a unit; each needs all those of the stages before it.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Yields
+    ------
+    Job
+        In order.
+    """
+    yield Job("plan", 0, unit.stage("plan").plan)
+    yield from _batches(unit, "predict", unit.batches["predict"])
+    yield Job("tiles", 0, unit.stage("tiles").plan)
+    yield from _batches(unit, "masks", unit.batches["masks"])
+    if unit.mode == "planes":
+        yield from _batches(unit, "link", unit.batches["masks"])
+    yield from _batches(unit, "number", 1)
+    yield from _batches(unit, "paint", unit.batches["paint"])
+    yield from _batches(unit, "measure", unit.batches["masks"])
+    for level in range(1, unit.n_levels):
+        yield from _batches(unit, f"{LEVEL}{level}", 1)
+    yield Job("audit", 0, unit.stage("audit").plan)
+
+
+def _batches(unit: UnitRun, stage: str, n: int) -> Iterator[Job]:
+    for batch in range(n):
+        yield Job(stage, batch, unit.stage(stage).done(batch))
+
+
+def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None) -> None:
+    """Run one job; what is done already is left as it is.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    stage : str
+        Name of the stage.
+    batch : int
+        Which batch.
+    threads : int, optional
+        Threads to use.
+    """
+    at = unit.stage
+    runs = {
+        "plan": lambda: plan.plan_network(unit),
+        "predict": lambda: predict.run(at("plan"), at("predict"), batch, threads=threads),
+        "tiles": lambda: plan.plan_tiles(unit),
+        "masks": lambda: masks.run(
+            at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
+        ),
+        "link": lambda: number.run_link(at("tiles"), at("masks"), at("link"), batch=batch),
+        "number": lambda: number.run(at("tiles"), at("masks"), at("link"), at("number")),
+        "paint": lambda: paint.run(unit, batch=batch, threads=threads),
+        "measure": lambda: measure.run(unit, batch=batch, threads=threads),
+        "audit": lambda: audit.run(unit),
+    }
+    if stage.startswith(LEVEL):
+        paint.run_level(unit, level=int(stage.removeprefix(LEVEL)), threads=threads)
+    elif stage in runs:
+        runs[stage]()
+    else:
+        raise ValueError(f"there is no stage {stage!r}; stages are {', '.join(runs)}.")

@@ -1,0 +1,180 @@
+"""Writes the labels of a unit, each shard once; then the coarser levels, each from that above."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.ngff import ImageMeta, create_label_pyramid
+from cellseg_pipe.io.pyramid import downsample_shard
+from cellseg_pipe.io.shards import ShardWriter, Written
+from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.stages.number import read_numbers
+from cellseg_pipe.stages.plan import batch_of, read_tiling
+from cellseg_pipe.stages.tiles import FoundTiles, painted
+from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
+from cellseg_pipe.tiles import Grid
+
+__all__ = ["create_store", "level_keys", "paint_grid", "run", "run_level"]
+
+log = logging.getLogger(__name__)
+
+
+def create_store(unit: UnitRun) -> None:
+    """Create the label store of a unit, all background, unless it is there.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    """
+    paths = unit.stage("paint")
+    paths.root.mkdir(parents=True, exist_ok=True)
+    meta = ImageMeta(
+        unit.image.spatial,
+        unit.label_spacing,
+        translation_um=unit.image.offset_um or (),
+        unit="micrometer" if unit.spacing_um else None,
+        stage_hash=paths.digest,
+    )
+    # Of two jobs that create it at once, one comes second and finds it there.
+    with contextlib.suppress(FileExistsError):
+        create_label_pyramid(
+            paths.labels, meta, shape=unit.image.shape, version=unit.version, n_levels=unit.n_levels
+        )
+
+
+def paint_grid(unit: UnitRun) -> Grid:
+    """Return the boxes that are painted, each by one job: whole shards.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    Grid
+        On level 0.
+    """
+    return Grid(unit.image.shape, PAINT_PX[unit.mode])
+
+
+def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
+    """Paint the boxes of one batch that are not done yet.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    batch : int
+        Which batch.
+    threads : int, optional
+        Threads to use.
+    """
+    tiling, grid = read_tiling(unit.stage("tiles")), paint_grid(unit)
+    first, chain = read_numbers(unit.stage("number"))
+    tiles = FoundTiles(tiling, Records(unit.stage("masks"), tiling.n_masks), first)
+    paths = unit.stage("paint")
+    create_store(unit)
+    writer = ShardWriter(paths.labels / "0", threads=threads)
+    keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
+    with open_batch(paths, batch, keys) as work:
+        if work.done:
+            return
+        for number in work.missing:
+            box = grid.box(number)
+            labels = painted(tiling, tiles, box, chain=chain)
+            written = [
+                writer.write_shard(part, labels[part.relative_to(box.start).slices])
+                for part in shards_of(writer, box)
+            ]
+            work.add(number, b"", info={"shards": [_info(one) for one in written]})
+            log.info("box %d of %d: %d bytes", number, len(grid), sum(w.n_bytes for w in written))
+        work.finish()
+
+
+def shards_of(writer: ShardWriter, box: Box) -> Iterator[Box]:
+    """Yield the shards of a box, or in OME-Zarr 0.4 its boxes of whole chunks.
+
+    Parameters
+    ----------
+    writer : ShardWriter
+        Of level 0.
+    box : Box
+        What is painted at once.
+
+    Yields
+    ------
+    Box
+        On level 0.
+    """
+    for number in writer.grid.over(box):
+        yield writer.grid.box(number)
+
+
+def _info(written: Written) -> list[int]:
+    return [written.n_files, written.n_bytes, written.crc32]
+
+
+def level_keys(unit: UnitRun, level: int) -> range:
+    """Return the shards of a coarser level.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    level : int
+        1 or more.
+
+    Returns
+    -------
+    range
+        Their numbers.
+    """
+    return range(unit.level_shards(level))
+
+
+def run_level(unit: UnitRun, *, level: int, threads: int | None = None) -> None:
+    """Write a coarser level of the labels from the one above.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    level : int
+        1 or more.
+    threads : int, optional
+        Threads to use.
+    """
+    store = unit.stage("paint").labels
+    with open_batch(unit.stage(f"level{level}"), 0, level_keys(unit, level)) as work:
+        if work.done:
+            return
+        for number in work.missing:
+            written = downsample_shard(store, level, number, threads=threads)
+            work.add(number, b"", info={"shards": [_info(written)]})
+        work.finish()
+
+
+def stage_of_level(unit: UnitRun, level: int) -> StagePaths:
+    """Return the stage that writes a level.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    level : int
+        0 for the finest.
+
+    Returns
+    -------
+    StagePaths
+        Its files.
+    """
+    return unit.stage("paint" if level == 0 else f"level{level}")

@@ -1,0 +1,288 @@
+"""One unit of an experiment: its files, and a hash per stage of all that its result depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from cellseg_pipe.config import Experiment, Unit, UnitSettings, load_experiment, settings_of, units
+from cellseg_pipe.geometry import ceil_div
+from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
+from cellseg_pipe.io.ngff import Version
+from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.nets._reading import sha256_of
+from cellseg_pipe.nets.catalog import load_model, resolve
+from cellseg_pipe.nets.sam import PREFIX
+from cellseg_pipe.paths import RunPaths, StagePaths
+from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
+from cellseg_pipe.segmentation.settings import Settings
+
+__all__ = ["CELL_SETTINGS", "UnitRun", "open_unit", "source_of_image", "unit_runs"]
+
+RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
+# What the network's answer does not depend on.
+CELL_SETTINGS = (
+    "cellprob_threshold",
+    "flow_threshold",
+    "min_size_px",
+    "max_size_px",
+    "niter",
+    "following",
+    "sampling",
+    "reach_px",
+    "resample",
+    "fill",
+    "keep_border",
+    "flow_smooth_px",
+    "stitch_threshold",
+)
+# One job each of so many voxels of level 0, if the experiment does not say how many jobs.
+BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
+PAINT_PX = {"2d": (2048, 2048), "planes": (128, 1024, 1024), "3d": (128, 256, 256)}
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """A unit with its image and where its files are.
+
+    Parameters
+    ----------
+    unit : Unit
+        Image and target.
+    experiment : Experiment
+        What the unit is of.
+    chosen : UnitSettings
+        How it is segmented.
+    image : OpenImage
+        The image.
+    run : RunPaths
+        Where all files of the run are.
+    network_ndim : int
+        Axes of the network.
+    """
+
+    unit: Unit
+    experiment: Experiment
+    chosen: UnitSettings
+    image: OpenImage
+    run: RunPaths
+    network_ndim: int
+
+    @property
+    def name(self) -> str:
+        """Name of the unit."""
+        return self.unit.name
+
+    @property
+    def spacing_um(self) -> tuple[float, ...] | None:
+        """Size of a voxel: what the experiment says, else the file."""
+        given = self.unit.image.spacing_um
+        return tuple(given) if given is not None else self.image.spacing_um
+
+    @cached_property
+    def mode(self) -> str:
+        """How the image is seen."""
+        known = {k: v for k, v in self.chosen.settings.items() if k in ("mode", "anisotropy")}
+        spacing = self.spacing_um
+        if spacing is not None and len(spacing) == 3:  # noqa: PLR2004
+            known.setdefault("anisotropy", spacing[0] / spacing[-1])
+        return choose_mode(Settings(**known), len(self.image.shape), self.network_ndim)
+
+    @cached_property
+    def version(self) -> Version:
+        """Of the OME-Zarr format of the labels."""
+        given = self.experiment.output.ngff
+        shape = self.image.shape
+        return choose_version(shape, len(shape)) if given == "auto" else given
+
+    @property
+    def n_levels(self) -> int:
+        """Levels of the labels."""
+        return len(level_factors(self.image.shape, self.label_spacing))
+
+    @property
+    def label_spacing(self) -> tuple[float, ...]:
+        """Size of a voxel in the labels' metadata: 1 where nobody says it."""
+        return self.spacing_um or (1.0,) * len(self.image.shape)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A hash for each group of stages: of its settings and of all upstream."""
+        settings = self.chosen.settings
+        cells = {name: settings[name] for name in CELL_SETTINGS if name in settings}
+        network = {name: value for name, value in settings.items() if name not in cells}
+        resources, tiles = self.experiment.resources, self.experiment.tiles
+        models = [_model_hash(m) for m in (self.chosen.model, self.chosen.side_model)]
+        predict = _hash(
+            RESULTS_VERSION,
+            self.image.identity,
+            self.spacing_um,
+            network,
+            self.chosen.diameter_um,
+            models,
+            (resources.device, resources.precision),
+            tiles.batches.predict,
+        )
+        cut = (tiles.core_px, tiles.halo_px, tiles.batches.masks)
+        masks = _hash(predict, cells, self.experiment.stitch.seams, cut)
+        output = self.experiment.output
+        labels = _hash(masks, self.version, self.unit.target, tiles.batches.paint)
+        rows = (self.experiment.measure.model_dump(), self.experiment.qc.model_dump())
+        audit = (output.into_image, output.export)
+        measure = _hash(labels, rows)
+        return {
+            "predict": predict,
+            "masks": masks,
+            "labels": labels,
+            "measure": measure,
+            "audit": _hash(measure, audit, self.name),
+        }
+
+    @cached_property
+    def batches(self) -> dict[str, int]:
+        """Into how many jobs each stage is cut, which the size of the image decides."""
+        voxels = math.prod(self.image.shape)
+        asked = self.experiment.tiles.batches
+        return {
+            stage: ceil_div(voxels, most) if (n := getattr(asked, stage)) == "auto" else n
+            for stage, most in BATCH_VOXELS.items()
+        }
+
+    def stage(self, stage: str) -> StagePaths:
+        """Return the files of a stage.
+
+        Parameters
+        ----------
+        stage : str
+            Its name.
+
+        Returns
+        -------
+        StagePaths
+            Under the hash of the stage.
+        """
+        group = GROUP.get(stage, "labels" if stage.startswith("level") else stage)
+        return self.run.unit(self.name).stage(stage, self.digests[group])
+
+    def level_shards(self, level: int) -> int:
+        """Return how many shards a level of the labels has.
+
+        Parameters
+        ----------
+        level : int
+            0 for the finest.
+
+        Returns
+        -------
+        int
+            Shards.
+        """
+        return len(level_grid(self.image.shape, level, spacing_um=self.label_spacing))
+
+
+# Which hash a stage goes by.
+GROUP = {
+    "plan": "predict",
+    "tiles": "masks",
+    "link": "masks",
+    "number": "masks",
+    "paint": "labels",
+}
+
+
+def _hash(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=_said)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _said(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+
+
+def _model_hash(model: str | None) -> str | None:
+    if model is None:
+        return None
+    if model.startswith(PREFIX):
+        return sha256_of(Path(model.removeprefix(PREFIX)))
+    return sha256_of(resolve(model))
+
+
+def unit_runs(experiment: Experiment) -> list[UnitRun]:
+    """Return all units of an experiment, their images opened.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is meant.
+
+    Returns
+    -------
+    list of UnitRun
+        In the order of the file.
+    """
+    return [open_unit(experiment, unit) for unit in units(experiment)]
+
+
+def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
+    """Open the image of one unit.
+
+    Parameters
+    ----------
+    experiment : Experiment or path
+        What it is of.
+    unit : Unit or str
+        Which one.
+
+    Returns
+    -------
+    UnitRun
+        The unit.
+    """
+    if not isinstance(experiment, Experiment):
+        experiment = load_experiment(experiment)
+    if isinstance(unit, str):
+        known = {each.name: each for each in units(experiment)}
+        if unit not in known:
+            raise ValueError(f"there is no unit {unit!r}: the experiment has {', '.join(known)}.")
+        unit = known[unit]
+    entry = unit.image
+    image = open_image(entry.path, axes=entry.axes, series=entry.series)
+    if image.n_times > 1:
+        raise ValueError(
+            f"{entry.path} has {image.n_times} times and one is needed. Save each as an image."
+        )
+    chosen = settings_of(experiment, entry, unit.target)
+    return UnitRun(
+        unit, experiment, chosen, image, RunPaths(experiment.output.dir), _ndim_of(chosen.model)
+    )
+
+
+@cache
+def _ndim_of(model: str) -> int:
+    if model.startswith(PREFIX):
+        return 2
+    return load_model(model).info.architecture.ndim
+
+
+def source_of_image(image: OpenImage) -> ImageSource:
+    """Return where the pixels of an open image come from.
+
+    Parameters
+    ----------
+    image : OpenImage
+        The image.
+
+    Returns
+    -------
+    ImageSource
+        Of its only time.
+    """
+    return ImageSource(
+        image.shape, image.n_channels, image.read, names=image.channel_names, rgb=image.rgb
+    )
