@@ -1,4 +1,4 @@
-# make setup | test | lint | bench | nightly; everything happens inside the clone.
+# make setup | demo | demo-3d | test | lint | bench | nightly; everything happens inside the clone.
 PYTHON_BIN := .venv/bin/python
 PYTEST_ARGS ?=
 TORCH ?= auto
@@ -7,13 +7,19 @@ export TORCH
 export CELLSEG_CACHE ?= $(CURDIR)/.cache/cellseg_pipe
 WORKERS ?= auto
 
-.PHONY: setup test lint bench nightly clean
+.PHONY: setup demo demo-3d test lint bench nightly clean
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml envs/constraints.txt envs/setup.sh
 	@sh envs/setup.sh
 	@touch $@
+
+demo: .venv/.ready
+	$(PYTHON_BIN) workflow/scripts/demo.py 2d
+
+demo-3d: .venv/.ready
+	$(PYTHON_BIN) workflow/scripts/demo.py 3d
 
 test: .venv/.ready
 	$(PYTHON_BIN) -m pytest -n $(WORKERS) $(PYTEST_ARGS)

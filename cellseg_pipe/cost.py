@@ -14,9 +14,25 @@ from cellseg_pipe.segmentation.memory import (
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.tiles import TilePlan
 
-__all__ = ["Cost", "check_fits", "masks_bytes", "paint_bytes", "predict_bytes"]
+__all__ = [
+    "Cost",
+    "Size",
+    "StageCost",
+    "check_fits",
+    "masks_bytes",
+    "paint_bytes",
+    "predict_bytes",
+    "stage_costs",
+]
 
 LABELS_BYTES = 4
+STORED_BYTES = (
+    0.12  # per voxel of stored labels with their pyramid, a little above what was measured
+)
+STYLE_BYTES = 1024  # of a window's record
+FILES_PER_JOB = 4  # claim, data, ledger, done
+# Seconds per million voxels on one core; what the network takes is measured by the plan.
+MASKS_S, PAINT_S, MEASURE_S = 0.6, 0.15, 0.15
 PAINTED = 6  # arrays of labels of a box that painting it takes at most
 
 
@@ -115,3 +131,108 @@ def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
             " Raise resources.memory_gb, give a smaller segment.reach_px or tiles.core_px, or set"
             " segment.resample to false."
         )
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a unit is, and into what it is cut.
+
+    Parameters
+    ----------
+    paint_px : tuple of int
+        Edge of a box that is painted at once.
+    n_channels : int
+        Of the image.
+    n_files : int
+        Files of the labels.
+    n_jobs : dict
+        Jobs of each stage.
+    window_s : float
+        What one window of the network took.
+    """
+
+    paint_px: tuple[int, ...]
+    n_channels: int
+    n_files: int
+    n_jobs: dict[str, int]
+    window_s: float
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage of a unit takes.
+
+    Parameters
+    ----------
+    stage : str
+        Its name.
+    n_tiles, n_jobs : int
+        Windows, tiles or boxes, and into how many jobs they are cut.
+    memory_bytes : int
+        Of one job.
+    seconds : float
+        Of all its jobs after each other.
+    disk_bytes, n_files : int
+        That it writes.
+    """
+
+    stage: str
+    n_tiles: int
+    n_jobs: int
+    memory_bytes: int
+    seconds: float
+    disk_bytes: int
+    n_files: int
+
+
+def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
+    """Return what the stages of a unit take.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    tiles : TilePlan
+        Its tiles.
+    size : Size
+        What else decides.
+
+    Returns
+    -------
+    list of StageCost
+        In order.
+    """
+    voxels = math.prod(plan.shape)
+    outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
+    walked = math.prod(plan.walk_shape) * outer / math.prod(tiles.core)
+    n_windows = sum(len(view.lattice) for view in plan.views)
+    windows = sum(len(view.lattice) * math.prod(view.lattice.edge) for view in plan.views)
+    boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
+    in_tile, records = masks_bytes(plan, tiles), 2 * plan.n_outputs * windows
+    rows = [
+        ("predict", n_windows, predict_bytes(plan), n_windows * size.window_s, records, 0),
+        ("masks", len(tiles), in_tile, MASKS_S * walked / 1e6, STORED_BYTES * walked, 0),
+        (
+            "paint",
+            boxes,
+            paint_bytes(size.paint_px, plan),
+            PAINT_S * voxels / 1e6,
+            STORED_BYTES * voxels,
+            size.n_files,
+        ),
+        (
+            "measure",
+            len(tiles),
+            in_tile,
+            MEASURE_S * size.n_channels * voxels / 1e6,
+            STORED_BYTES * voxels,
+            2,
+        ),
+    ]
+    found = []
+    for stage, n, memory, seconds, disk, files in rows:
+        n_jobs = size.n_jobs[stage]
+        style = STYLE_BYTES * n if stage == "predict" else 0
+        n_files = files + FILES_PER_JOB * n_jobs
+        found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk) + style, n_files))
+    return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from cellseg_pipe.config import Experiment, dump
+from cellseg_pipe.config import Experiment
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
-from cellseg_pipe.stages.audit import summarise
-from cellseg_pipe.stages.jobs import Job, jobs_of, run_job
+from cellseg_pipe.stages.jobs import Job, finish, jobs_of, run_job
+from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, unit_runs
 
 __all__ = ["run"]
@@ -42,13 +42,13 @@ def run(
     paths = RunPaths(experiment.output.dir)
     paths.root.mkdir(parents=True, exist_ok=True)
     with RunLock(paths.run_lock, job="cellseg run"):
-        units = unit_runs(experiment)
-        for unit in units:
+        layout = layout_of(experiment)
+        for unit in unit_runs(experiment):
             for job in jobs_of(unit):
                 if job.output.exists():
                     continue
                 if on_job:
                     on_job(unit, job)
                 run_job(unit, job.stage, batch=job.batch, threads=threads)
-        summarise(paths, units, config=dump(experiment))
+        finish(layout.config)
     return paths

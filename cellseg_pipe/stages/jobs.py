@@ -7,14 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellseg_pipe.stages import audit, masks, measure, number, paint, plan, predict
-from cellseg_pipe.stages.unit import UnitRun
+import torch
 
-__all__ = ["Job", "jobs_of", "run_job"]
+from cellseg_pipe.config import dump, load_experiment, units
+from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.paths import safe_name
+from cellseg_pipe.stages import audit, masks, measure, number, paint, plan, predict, prepare
+from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.unit import UnitRun, open_unit, unit_runs
+
+__all__ = ["Job", "finish", "jobs_of", "run_job", "run_one"]
 
 log = logging.getLogger(__name__)
 
 LEVEL = "level"
+NETWORK = ("plan", "predict")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
     Job
         In order.
     """
+    if unit.needs_copy:
+        yield Job("prepare", 0, unit.stage("prepare").plan)
     yield Job("plan", 0, unit.stage("plan").plan)
     yield from _batches(unit, "predict", unit.batches["predict"])
     yield Job("tiles", 0, unit.stage("tiles").plan)
@@ -84,6 +93,7 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
     """
     at = unit.stage
     runs = {
+        "prepare": lambda: prepare.run(unit),
         "plan": lambda: plan.plan_network(unit),
         "predict": lambda: predict.run(at("plan"), at("predict"), batch, threads=threads),
         "tiles": lambda: plan.plan_tiles(unit),
@@ -102,3 +112,42 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         runs[stage]()
     else:
         raise ValueError(f"there is no stage {stage!r}; stages are {', '.join(runs)}.")
+
+
+def run_one(
+    config: Path | str, unit: str, stage: str, *, batch: int = 0, threads: int | None = None
+) -> None:
+    """Run one job of an experiment file.
+
+    Parameters
+    ----------
+    config : path
+        The experiment in effect.
+    unit : str
+        Name of the unit, or of its folder.
+    stage : str
+        Name of the stage.
+    batch : int
+        Which batch.
+    threads : int, optional
+        Threads to use.
+    """
+    experiment = load_experiment(config)
+    names = {safe_name(each.name): each.name for each in units(experiment)}
+    if threads is not None and stage in NETWORK:
+        torch.set_num_threads(threads)
+    run_job(open_unit(experiment, names.get(unit, unit)), stage, batch=batch, threads=threads)
+
+
+def finish(config: Path | str) -> None:
+    """Write the summary of a run whose units are all audited, and what says that it is finished.
+
+    Parameters
+    ----------
+    config : path
+        The experiment in effect.
+    """
+    experiment = load_experiment(config)
+    layout = layout_of(experiment)
+    audit.summarise(layout.paths, unit_runs(experiment), config=dump(experiment))
+    write_whole(layout.marker, layout.paths.summary.read_bytes())

@@ -72,7 +72,7 @@ def _measured(
         rows = dataclasses.replace(
             rows, id=numbers, peak=np.zeros((len(numbers), len(box.shape)), np.int64)
         )
-    pixels = unit.image.read(box)[channels_of(unit)]
+    pixels = unit.pixels.read(box)[channels_of(unit)]
     return sums_of(labels, pixels, rows, plan=tiling.plan, origin=box.start)
 
 
@@ -201,7 +201,7 @@ def in_um(columns: dict[str, NDArray], spacing_um: tuple[float, ...] | None) -> 
         f"{axis}_um": columns[f"{axis}_px"] * step
         for axis, step in zip(axes, spacing_um, strict=True)
     }
-    size, unit = ("area_px", "area_um2") if len(axes) == 2 else ("volume_px", "volume_um3")  # noqa: PLR2004
+    size, unit = ("area_px", "area_um2") if len(axes) == 2 else ("volume_px", "volume_um3")
     found[unit] = columns[size] * float(np.prod(spacing_um))
     found["diameter_um"] = columns["diameter_px"] * float(np.prod(spacing_um)) ** (
         1 / len(spacing_um)

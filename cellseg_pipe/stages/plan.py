@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from cellseg_pipe import __version__
 from cellseg_pipe.config import UnitSettings
-from cellseg_pipe.cost import Cost, check_fits, masks_bytes, predict_bytes
+from cellseg_pipe.cost import Cost, Size, check_fits, masks_bytes, predict_bytes, stage_costs
 from cellseg_pipe.geometry import Box, per_axis
+from cellseg_pipe.io.levels import count_files
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.nets.engine import AnyEngine, engine_for
@@ -28,7 +30,7 @@ from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
-from cellseg_pipe.stages.unit import CELL_SETTINGS, UnitRun, source_of_image
+from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun, source_of_image
 from cellseg_pipe.tiles import TilePlan, equal_batches, morton_order
 
 __all__ = [
@@ -168,7 +170,7 @@ def plan_network(unit: UnitRun) -> Path:
     if paths.plan.exists():
         return paths.plan
     engines = engines_of(unit.chosen, unit.experiment.resources)
-    image, source = unit.image, source_of_image(unit.image)
+    image, source = unit.pixels, source_of_image(unit.pixels)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
     settings = settings_for(
         engines[0],
@@ -205,6 +207,7 @@ def plan_network(unit: UnitRun) -> Path:
         "numerics": [engine.numerics for engine in engines],
         "numerics_rule": unit.experiment.resources.numerics,
         "canary": [canary(engine, plan) for engine in engines],
+        "window_s": window_s(engines[0], plan),
         "diameter_px": px,
         "diameter": None if measured is None else dataclasses.asdict(measured),
         "warnings": warnings,
@@ -220,8 +223,8 @@ def plan_network(unit: UnitRun) -> Path:
 def _image_facts(unit: UnitRun, image: OpenImage) -> dict[str, Any]:
     return {
         "path": image.path,
-        "axes": unit.unit.image.axes,
-        "series": unit.unit.image.series,
+        "axes": None if unit.needs_copy else unit.unit.image.axes,
+        "series": 0 if unit.needs_copy else unit.unit.image.series,
         "identity": json.loads(json.dumps(image.identity, default=str)),
         "shape": image.shape,
         "n_channels": image.n_channels,
@@ -279,6 +282,27 @@ def canary(engine: AnyEngine, plan: Plan) -> str:
     noise = np.random.default_rng(0).random((engine.architecture.n_inputs, *edge), np.float32)
     (record,) = predict(engine, lambda _box: noise, view, indices=[index])
     return hashlib.sha256(record.values.tobytes()).hexdigest()[:16]
+
+
+def window_s(engine: AnyEngine, plan: Plan) -> float:
+    """Return what one window takes, the first one aside, which waits for what is compiled.
+
+    Parameters
+    ----------
+    engine : AnyEngine
+        The network; it has run before.
+    plan : Plan
+        Gives the size of a window.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    began = time.monotonic()
+    canary(engine, plan)
+    n_views = 4 ** bool(plan.settings.augment)
+    return (time.monotonic() - began) * n_views
 
 
 def checked_engines(unit: Frozen, resources: Mapping[str, Any]) -> tuple[AnyEngine, ...]:
@@ -374,10 +398,42 @@ def plan_tiles(unit: UnitRun) -> Path:
         "n_predict": frozen.facts["n_batches"],
         "n_masks": unit.batches["masks"],
         "seams": unit.experiment.stitch.seams,
-        "masks_bytes": needed,
+        "predicted": predicted(unit, plan, tiles, window_s=frozen.facts["window_s"]),
     }
     _write(paths.plan, {**facts, "plan": plan_to_json(plan)})
     return paths.plan
+
+
+def predicted(
+    unit: UnitRun, plan: Plan, tiles: TilePlan, *, window_s: float
+) -> list[dict[str, Any]]:
+    """Return what each stage will take, for those who schedule its jobs.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    plan : Plan
+        With the unit's own settings.
+    tiles : TilePlan
+        Its tiles.
+    window_s : float
+        What one window of the network took.
+
+    Returns
+    -------
+    list of dict
+        `StageCost` of each, as JSON.
+    """
+    ndim = len(unit.image.shape)
+    size = Size(
+        paint_px=PAINT_PX[plan.mode],
+        n_channels=unit.image.n_channels,
+        n_files=count_files(unit.image.shape, ndim, version=unit.version),
+        n_jobs=unit.batches | {"measure": unit.batches["masks"]},
+        window_s=window_s,
+    )
+    return [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
 
 
 def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
@@ -414,7 +470,7 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
 
 def _whole_blocks(core_px: Any, block: tuple[int, ...]) -> tuple[int, ...]:
     core = per_axis(core_px, len(block), "tiles.core_px")
-    if block[0] == 1 and len(block) == 3:  # noqa: PLR2004 - a tile of planes is one plane
+    if block[0] == 1 and len(block) == 3:
         core = (1, *core[1:])
     if any(c % b for c, b in zip(core, block, strict=True)):
         raise ValueError(

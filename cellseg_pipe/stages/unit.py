@@ -44,6 +44,7 @@ CELL_SETTINGS = (
 )
 # One job each of so many voxels of level 0, if the experiment does not say how many jobs.
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
+READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
 PAINT_PX = {"2d": (2048, 2048), "planes": (128, 1024, 1024), "3d": (128, 256, 256)}
 
 
@@ -85,12 +86,28 @@ class UnitRun:
         given = self.unit.image.spacing_um
         return tuple(given) if given is not None else self.image.spacing_um
 
+    @property
+    def needs_copy(self) -> bool:
+        """Whether the image is large and can only be read as a whole."""
+        n_bytes = math.prod(self.image.shape) * self.image.n_channels * self.image.dtype.itemsize
+        return not self.image.in_place and n_bytes > READ_WHOLE_BYTES
+
+    @property
+    def copy(self) -> Path:
+        """Where the copy of such an image is."""
+        return self.stage("prepare").root / "image.ome.zarr"
+
+    @cached_property
+    def pixels(self) -> OpenImage:
+        """What pixels are read from: the image, or its copy."""
+        return open_image(self.copy) if self.needs_copy else self.image
+
     @cached_property
     def mode(self) -> str:
         """How the image is seen."""
         known = {k: v for k, v in self.chosen.settings.items() if k in ("mode", "anisotropy")}
         spacing = self.spacing_um
-        if spacing is not None and len(spacing) == 3:  # noqa: PLR2004
+        if spacing is not None and len(spacing) == 3:
             known.setdefault("anisotropy", spacing[0] / spacing[-1])
         return choose_mode(Settings(**known), len(self.image.shape), self.network_ndim)
 
@@ -137,6 +154,7 @@ class UnitRun:
         audit = (output.into_image, output.export)
         measure = _hash(labels, rows)
         return {
+            "prepare": _hash(self.image.identity),
             "predict": predict,
             "masks": masks,
             "labels": labels,

@@ -1,0 +1,17 @@
+# Segments the images of an experiment file:
+#   snakemake --profile profiles/local --configfile my.yaml
+if not config:
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/stitch.smk"
+include: "workflow/rules/measure.smk"
+
+
+rule all:
+    input:
+        RUN.marker,
+    default_target: True

@@ -1,0 +1,166 @@
+"""The commands of the pipeline: init, plan, run, status, validate, and one job of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["add_pipeline"]
+
+Commands = argparse._SubParsersAction
+
+
+def add_pipeline(
+    commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the commands.
+
+    Parameters
+    ----------
+    commands : subparsers
+        Of the program.
+    common : ArgumentParser
+        What all commands take.
+    """
+    for add in (_add_init, _add_plan, _add_run, _add_status, _add_validate, _add_job):
+        add(commands, common)
+
+
+def _add_init(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "init",
+        parents=[common],
+        help="write an experiment file for images",
+        description="Read what image files say of themselves and write an experiment file that"
+        " suits them, with comments.",
+    )
+    parser.add_argument("images", nargs="+", help="files, stores, folders, patterns, URLs")
+    parser.add_argument(
+        "-o", "--config", type=Path, default=Path("cellseg.yaml"), help="the file to write"
+    )
+    parser.add_argument("--output", default="results", help="folder of the results")
+    parser.add_argument("--model", default="nuclei", help="name or file of a model")
+    parser.set_defaults(command=_init)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import propose
+
+    for line in propose.run(
+        options.images, options.config, output_dir=options.output, model=options.model
+    ):
+        print(line)
+
+
+def _add_plan(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "plan",
+        parents=[common],
+        help="what a run would take; exit 1 if it does not fit",
+        description="Measure what has to be measured and say how many tiles and jobs there are, and"
+        " what they will take. A run begins with the same plan.",
+    )
+    parser.add_argument("config", type=Path, help="the experiment file")
+    parser.add_argument("--jobs", type=int, default=1, help="jobs that run side by side")
+    parser.set_defaults(command=_plan)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from cellseg_pipe.stages import forecast
+
+    prediction = forecast.run(options.config, jobs=options.jobs)
+    print(prediction.text)
+    return 0 if prediction.fits else 1
+
+
+def _add_run(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "run",
+        parents=[common],
+        help="segment all images of an experiment file",
+        description="Run the whole experiment, or go on with it: what is done is not done again.",
+    )
+    parser.add_argument("config", type=Path, help="the experiment file")
+    parser.add_argument("--engine", choices=("process", "snakemake"), help="instead of the file's")
+    parser.add_argument("--cores", type=int, help="cores to use (default: all)")
+    parser.add_argument("--profile", type=Path, help="profile of Snakemake, as profiles/slurm")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would run")
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from cellseg_pipe.engines import start
+
+    return start.run(
+        options.config,
+        engine=options.engine,
+        cores=options.cores,
+        profile=options.profile,
+        dry_run=options.dry_run,
+    )
+
+
+def _add_status(
+    commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "status", parents=[common], help="how far a run is, from its own records"
+    )
+    parser.add_argument("dir", type=Path, help="folder of the results")
+    parser.set_defaults(command=_status)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cellseg_pipe.stages import status
+
+    found = status.read_status(options.dir)
+    print(found.text)
+    return 0 if found.complete else 1
+
+
+def _add_validate(
+    commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "validate", parents=[common], help="check the metadata of an OME-Zarr store"
+    )
+    parser.add_argument("store", help="a folder, zip file or URL")
+    parser.set_defaults(command=_validate)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from cellseg_pipe.io.validate import validate
+
+    findings = validate(options.store)
+    for finding in findings:
+        print(finding)
+    errors = sum(finding.level == "error" for finding in findings)
+    print(f"{options.store}: {errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+def _add_job(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "job", parents=[common], help="run one job of a run (what the rules call)"
+    )
+    parser.add_argument("stage", help="name of the stage, or summary")
+    parser.add_argument("config", type=Path, help="the experiment in effect")
+    parser.add_argument("unit", nargs="?", help="name of the unit")
+    parser.add_argument("--batch", type=int, default=0, help="which batch")
+    parser.add_argument("--threads", type=int, help="threads to use")
+    parser.set_defaults(command=_job)
+
+
+def _job(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import jobs
+
+    if options.stage == "summary":
+        jobs.finish(options.config)
+    else:
+        jobs.run_one(
+            options.config,
+            options.unit,
+            options.stage,
+            batch=options.batch,
+            threads=options.threads,
+        )

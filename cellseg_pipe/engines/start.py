@@ -1,0 +1,150 @@
+"""Starts a run with the engine that is asked for, and shows how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cellseg_pipe.config import Experiment, load_experiment
+from cellseg_pipe.stages.status import read_status
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+PROFILE = Path("profiles") / "local"
+EVERY_S = 3.0
+
+
+def run(
+    config: Path,
+    *,
+    engine: str | None = None,
+    cores: int | None = None,
+    profile: Path | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Run an experiment, or go on with it.
+
+    Parameters
+    ----------
+    config : path
+        The experiment file.
+    engine : {"process", "snakemake"}, optional
+        Instead of what the file says.
+    cores : int, optional
+        Cores to use.
+    profile : path, optional
+        Of Snakemake.
+    dry_run : bool
+        Only say what would run.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    experiment = load_experiment(config)
+    engine = engine or experiment.engine
+    if engine == "process":
+        return _in_process(experiment, cores=cores, dry_run=dry_run)
+    if engine == "snakemake":
+        return _snakemake(config, experiment, cores=cores, profile=profile, dry_run=dry_run)
+    raise ValueError(
+        f"engine {engine!r} is not there yet: set engine to snakemake or process in {config}."
+    )
+
+
+def _in_process(experiment: Experiment, *, cores: int | None, dry_run: bool) -> int:
+    from cellseg_pipe.engines import process
+    from cellseg_pipe.stages.jobs import jobs_of
+    from cellseg_pipe.stages.unit import unit_runs
+
+    if dry_run:
+        for unit in unit_runs(experiment):
+            for job in jobs_of(unit):
+                if not job.output.exists():
+                    print(f"{unit.name} {job.stage} {job.batch}")  # noqa: T201
+        return 0
+    with _shown(Path(experiment.output.dir)):
+        process.run(experiment, threads=cores)
+    return 0
+
+
+def _snakemake(
+    config: Path,
+    experiment: Experiment,
+    *,
+    cores: int | None,
+    profile: Path | None,
+    dry_run: bool,
+) -> int:
+    from cellseg_pipe.engines.snakemake import SNAKEFILE
+
+    if not SNAKEFILE.exists():
+        raise FileNotFoundError(
+            f"the workflow needs {SNAKEFILE}, which a clone of the repository has and an installed"
+            " package has not. Run it from a clone, or with --engine process."
+        )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    command += ["--profile", str(profile or SNAKEFILE.parent / PROFILE)]
+    command += ["--configfile", str(config.resolve()), "--quiet", "rules"]
+    command += ["--cores", str(cores)] if cores else []
+    if dry_run:
+        return subprocess.run([*command, "--dry-run"], check=False).returncode
+    folder = Path(experiment.output.dir)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # A group of its own: an interrupt reaches it once, from here, and it stops cleanly.
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
+    with _shown(folder):
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                log.warning("stopping; what is done is kept, the same command goes on")
+                child.send_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _shown(folder: Path) -> Iterator[None]:
+    """Show how far a run is while it goes on: a line that changes, or on no terminal one a minute."""
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(folder, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _watch(folder: Path, stop: threading.Event) -> None:
+    terminal, began, last = sys.stderr.isatty(), time.monotonic(), 0.0
+    while not stop.wait(EVERY_S):
+        with contextlib.suppress(FileNotFoundError):
+            status = read_status(folder)
+            busy = [s for s in status.stages if s.n_tiles and s.n_done < s.n_jobs]
+            now = time.monotonic()
+            left = (now - began) * (1 - status.share) / max(status.share, 1e-3)
+            at = ", ".join(
+                f"{s.unit} {s.stage} {s.n_tiles} tiles {s.per_s:.2g}/s" for s in busy[:3]
+            )
+            line = f"{status.share:4.0%}  {at or 'starting'}, about {left / 60:.0f} min left"
+            if terminal:
+                width = shutil.get_terminal_size().columns - 1
+                sys.stderr.write(f"\r{line[:width]:{width}}")
+                sys.stderr.flush()
+            elif now - last > 60:
+                log.info("%s", line)
+                last = now
+    if terminal:
+        sys.stderr.write("\n")

@@ -1,0 +1,33 @@
+"""Joins the cells of tiles by how well they cover each other where the tiles' windows overlap.
+
+For halos smaller than what makes tiles exact, and for cells wider than a reach. Each tile finds all
+cells of its window (`see_cells`), tiles are compared two by two (`seam_overlaps`), one job decides
+from these tables (`link_views`), and any box is painted from the views over it (`paint_seams`). The
+result does not depend on the order of tiles or on how it is cut for painting, but on the tiles.
+"""
+
+from cellseg_pipe.segmentation._seams_link import Conflicts, Linked, Part, link_views
+from cellseg_pipe.segmentation._seams_paint import paint_margin_px, paint_seams
+from cellseg_pipe.segmentation._seams_view import (
+    Nodes,
+    SeamTable,
+    View,
+    nodes_of,
+    seam_overlaps,
+    see_cells,
+)
+
+__all__ = [
+    "Conflicts",
+    "Linked",
+    "Nodes",
+    "Part",
+    "SeamTable",
+    "View",
+    "link_views",
+    "nodes_of",
+    "paint_margin_px",
+    "paint_seams",
+    "seam_overlaps",
+    "see_cells",
+]

@@ -1,0 +1,114 @@
+"""What a run will take: tiles, jobs, memory, hours, disk and files, stage by stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg_pipe.config import load_experiment
+from cellseg_pipe.cost import StageCost
+from cellseg_pipe.stages import prepare
+from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.plan import plan_network, plan_tiles
+from cellseg_pipe.stages.unit import unit_runs
+
+__all__ = ["Forecast", "run"]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run takes, and whether it fits.
+
+    Parameters
+    ----------
+    stages : tuple of (str, StageCost)
+        Name of the unit, and what each of its stages takes.
+    jobs : int
+        That run side by side.
+    free_bytes, free_files : int
+        Of the file system of the results; -1 for files where it does not count them.
+    """
+
+    stages: tuple[tuple[str, StageCost], ...]
+    jobs: int
+    free_bytes: int
+    free_files: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of all stages."""
+        return sum(cost.disk_bytes for _, cost in self.stages)
+
+    @property
+    def n_files(self) -> int:
+        """Files of all stages."""
+        return sum(cost.n_files for _, cost in self.stages)
+
+    @property
+    def fits(self) -> bool:
+        """Whether disk and files suffice; memory is refused by the plan itself."""
+        enough = self.free_files < 0 or self.n_files < self.free_files
+        return self.disk_bytes < self.free_bytes and enough
+
+    @property
+    def text(self) -> str:
+        """A line per stage, and the sums."""
+        head = f"{'unit':16} {'stage':8} {'tiles':>8} {'jobs':>6} {'memory':>9} {'time':>9}"
+        lines = [f"{head} {'disk':>9} {'files':>8}"]
+        lines += [
+            f"{unit[:16]:16} {s.stage:8} {s.n_tiles:>8} {s.n_jobs:>6}"
+            f" {s.memory_bytes / 1e9:>6.2f} GB {_time(s.seconds):>9}"
+            f" {s.disk_bytes / 1e9:>6.2f} GB {s.n_files:>8}"
+            for unit, s in self.stages
+        ]
+        total = sum(cost.seconds for _, cost in self.stages)
+        lines.append(
+            f"together {_time(total)} of one job at a time, about {_time(total / self.jobs)} with"
+            f" {self.jobs}; {self.disk_bytes / 1e9:.2f} GB of {self.free_bytes / 1e9:.0f} GB free,"
+            f" {self.n_files} files"
+        )
+        if not self.fits:
+            lines.append(
+                "this does not fit: free space for the results, or name another output.dir"
+            )
+        return "\n".join(lines)
+
+
+def _time(seconds: float) -> str:
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 5400)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h"
+
+
+def run(config: Path | str, *, jobs: int = 1) -> Forecast:
+    """Plan all units of an experiment and say what they will take.
+
+    Parameters
+    ----------
+    config : path
+        The experiment file.
+    jobs : int
+        That run side by side.
+
+    Returns
+    -------
+    Forecast
+        The plans stay: a run begins with them.
+    """
+    experiment = load_experiment(config)
+    layout_of(experiment)
+    stages = []
+    for unit in unit_runs(experiment):
+        if unit.needs_copy:
+            prepare.run(unit)
+        plan_network(unit)
+        planned = json.loads(plan_tiles(unit).read_text())["predicted"]
+        stages += [(unit.name, StageCost(**cost)) for cost in planned]
+    there = os.statvfs(experiment.output.dir)
+    free_files = there.f_favail if there.f_files else -1
+    free_bytes = shutil.disk_usage(experiment.output.dir).free
+    return Forecast(tuple(stages), jobs, free_bytes, free_files)

@@ -1,0 +1,112 @@
+"""How far a run is, from its own records: nothing is asked of the program that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg_pipe.ledger import Progress, progress
+from cellseg_pipe.stages.layout import PLANS, RunLayout, StageLayout, read_layout
+
+__all__ = ["Status", "StageStatus", "read_status"]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far one stage of a unit is.
+
+    Parameters
+    ----------
+    unit, stage : str
+        Which one.
+    n_jobs, n_done : int
+        Its jobs.
+    n_tiles : int
+        Tiles that are done, those of jobs that still run too.
+    per_s : float
+        Tiles a second over the last minutes.
+    active : tuple of str
+        Who works on it.
+    """
+
+    unit: str
+    stage: str
+    n_jobs: int
+    n_done: int
+    n_tiles: int
+    per_s: float
+    active: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the results.
+    stages : tuple of StageStatus
+        In order.
+    complete : bool
+        Whether the run is finished.
+    """
+
+    root: Path
+    stages: tuple[StageStatus, ...]
+    complete: bool
+
+    @property
+    def share(self) -> float:
+        """Jobs that are done, of all."""
+        n = sum(stage.n_jobs for stage in self.stages)
+        return sum(stage.n_done for stage in self.stages) / max(n, 1)
+
+    @property
+    def text(self) -> str:
+        """A line per stage, and one for the whole."""
+        lines = [f"{'unit':20} {'stage':10} {'jobs':>11} {'tiles':>8}  at work"]
+        for s in self.stages:
+            rate = f" {s.per_s:.2g}/s" if s.per_s else ""
+            lines.append(
+                f"{s.unit[:20]:20} {s.stage:10} {s.n_done:>5}/{s.n_jobs:<5} {s.n_tiles:>8}  "
+                f"{', '.join(s.active)}{rate}".rstrip()
+            )
+        state = "finished" if self.complete else f"{self.share:.0%} of the jobs done"
+        return "\n".join([*lines, f"{self.root}: {state}"])
+
+
+def read_status(root: Path | str) -> Status:
+    """Look at a run.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the results.
+
+    Returns
+    -------
+    Status
+        As it is now.
+    """
+    layout = read_layout(root)
+    stages = tuple(_stage(layout, unit, stage) for unit, stage in layout.jobs())
+    return Status(layout.root, stages, layout.marker.exists())
+
+
+def _stage(layout: RunLayout, unit: str, stage: StageLayout) -> StageStatus:
+    files = layout.files(unit, stage.name)
+    if stage.name in PLANS:
+        done = int(files.plan.exists())
+        return StageStatus(unit, stage.name, 1, done, 0, 0.0, ())
+    found: Progress = progress(files, stage.n_batches, 0)
+    active = tuple(f"{one.holder}" for one in found.active if one.alive is not False)
+    return StageStatus(
+        unit,
+        stage.name,
+        stage.n_batches,
+        found.batches_done,
+        found.tiles_done,
+        found.tiles_per_s,
+        active,
+    )

@@ -1,0 +1,25 @@
+# What all rules share: the layout of the run. Nothing is computed here.
+from cellseg_pipe.engines.snakemake import Workflow
+
+RUN = Workflow(config, workflow)
+
+
+workdir: RUN.root
+
+
+wildcard_constraints:
+    unit=r"[^/]+",
+    digest=r"[0-9a-f]{12}",
+    batch=r"\d+",
+
+
+onstart:
+    RUN.begin()
+
+
+onsuccess:
+    RUN.end()
+
+
+onerror:
+    RUN.end()

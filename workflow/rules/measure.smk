@@ -1,0 +1,73 @@
+# Measures the cells, makes coarser levels, checks all of it and publishes it.
+rule measure:
+    input:
+        RUN.inputs("measure"),
+    output:
+        RUN.pattern("measure"),
+    log:
+        RUN.log("measure"),
+    benchmark:
+        RUN.benchmark("measure")
+    params:
+        config=RUN.config,
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("measure"),
+        runtime=RUN.minutes("measure"),
+    shell:
+        "cellseg job measure {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule level:
+    input:
+        RUN.inputs("level"),
+    output:
+        RUN.pattern("level{level}"),
+    log:
+        RUN.log("level{level}"),
+    benchmark:
+        RUN.benchmark("level{level}")
+    params:
+        config=RUN.config,
+    wildcard_constraints:
+        level=r"\d+",
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("level"),
+        runtime=RUN.minutes("level"),
+    shell:
+        "cellseg job level{wildcards.level} {params.config:q} {wildcards.unit}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule audit:
+    input:
+        RUN.inputs("audit"),
+    output:
+        RUN.pattern("audit"),
+    log:
+        RUN.log("audit"),
+    benchmark:
+        RUN.benchmark("audit")
+    params:
+        config=RUN.config,
+    resources:
+        mem_mb=RUN.memory_mb("audit"),
+        runtime=RUN.minutes("audit"),
+    shell:
+        "cellseg job audit {params.config:q} {wildcards.unit}"
+        " > {log:q} 2>&1"
+
+
+rule summary:
+    input:
+        RUN.audits,
+    output:
+        RUN.marker,
+    log:
+        RUN.log_of("summary"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job summary {params.config:q} > {log:q} 2>&1"

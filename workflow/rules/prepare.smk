@@ -1,0 +1,35 @@
+# What a unit's result depends on, measured once; images that cannot be read box by box are copied.
+rule prepare:
+    output:
+        RUN.pattern("prepare"),
+    log:
+        RUN.log("prepare"),
+    benchmark:
+        RUN.benchmark("prepare")
+    params:
+        config=RUN.config,
+    resources:
+        mem_mb=RUN.memory_mb("prepare"),
+        runtime=RUN.minutes("prepare"),
+    shell:
+        "cellseg job prepare {params.config:q} {wildcards.unit} > {log:q} 2>&1"
+
+
+rule plan:
+    input:
+        RUN.inputs("plan"),
+    output:
+        RUN.pattern("plan"),
+    log:
+        RUN.log("plan"),
+    benchmark:
+        RUN.benchmark("plan")
+    params:
+        config=RUN.config,
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("plan"),
+        runtime=RUN.minutes("plan"),
+        gpu=RUN.gpus,
+    shell:
+        "cellseg job plan {params.config:q} {wildcards.unit} --threads {threads} > {log:q} 2>&1"

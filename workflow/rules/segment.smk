@@ -1,0 +1,58 @@
+# From pixels to the cells of tiles.
+rule predict:
+    input:
+        RUN.inputs("predict"),
+    output:
+        RUN.pattern("predict"),
+    log:
+        RUN.log("predict"),
+    benchmark:
+        RUN.benchmark("predict")
+    params:
+        config=RUN.config,
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("predict"),
+        runtime=RUN.minutes("predict"),
+        gpu=RUN.gpus,
+    shell:
+        "cellseg job predict {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule tiles:
+    input:
+        RUN.inputs("tiles"),
+    output:
+        RUN.pattern("tiles"),
+    log:
+        RUN.log("tiles"),
+    benchmark:
+        RUN.benchmark("tiles")
+    params:
+        config=RUN.config,
+    resources:
+        mem_mb=RUN.memory_mb("tiles"),
+        runtime=RUN.minutes("tiles"),
+    shell:
+        "cellseg job tiles {params.config:q} {wildcards.unit} > {log:q} 2>&1"
+
+
+rule masks:
+    input:
+        RUN.inputs("masks"),
+    output:
+        RUN.pattern("masks"),
+    log:
+        RUN.log("masks"),
+    benchmark:
+        RUN.benchmark("masks")
+    params:
+        config=RUN.config,
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("masks"),
+        runtime=RUN.minutes("masks"),
+    shell:
+        "cellseg job masks {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
