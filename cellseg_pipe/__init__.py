@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cellseg_pipe.io.result import open_result
     from cellseg_pipe.kernels import (
         find_masks,
         flow_quality,
@@ -23,6 +24,7 @@ __all__ = [
     "flows_from_labels",
     "load_model",
     "masks_from_flows",
+    "open_result",
     "segment",
     "segment_many",
     "stitch_planes",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "evaluate": "metrics",
     "load_model": "nets.catalog",
+    "open_result": "io.result",
     "segment": "segmentation",
     "segment_many": "segmentation",
 }
