@@ -127,9 +127,9 @@ def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
     there = available_bytes() if limit_bytes is None else limit_bytes
     if there is not None and cost.memory_bytes > there:
         raise MemoryError(
-            f"{what} needs about {cost.memory_bytes / 1e9:.1f} GB and may take {there / 1e9:.1f} GB."
-            " Raise resources.memory_gb, give a smaller segment.reach_px or tiles.core_px, or set"
-            " segment.resample to false."
+            f"{what} needs about {cost.memory_bytes / 1e9:.1f} GB, and may take"
+            f" {there / 1e9:.1f} GB. Raise resources.memory_gb, give a smaller segment.reach_px or"
+            " tiles.core_px, or set segment.resample to false."
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OUTPUT_OF_LEVEL = re.compile(r"downsample\.down\.[a-z]+_down_(\d+)\.conv\.conv_[01]\.2\.bias")
 

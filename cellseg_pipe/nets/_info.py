@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cellseg_pipe.nets.cpnet import Architecture
+from cellseg_pipe.nets._architecture import Architecture
 
-__all__ = ["PUBLISHED", "ModelInfo", "Published", "plain_name", "read_header", "write_header"]
+__all__ = [
+    "PUBLISHED",
+    "SAM_PREFIX",
+    "ModelInfo",
+    "Published",
+    "plain_name",
+    "read_header",
+    "sha256_of",
+    "write_header",
+]
 
 FORMAT = 1  # of the header; a reader refuses a higher one
+SAM_PREFIX = "cellpose-sam:"  # in front of the file of a model of Cellpose 4
 SUFFIXES = (".safetensors", ".pth")
 DIAMETER_PX, NUCLEI_DIAMETER_PX = 30.0, 17.0
 
@@ -199,3 +210,20 @@ def read_header(text: str) -> tuple[ModelInfo, dict[str, Any]]:
         return ModelInfo(**about), more
     except (KeyError, TypeError) as error:
         raise ValueError(f"its header is damaged: {error}.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

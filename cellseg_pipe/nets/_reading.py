@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import struct
 import warnings
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["read_tensors", "sha256_of"]
+__all__ = ["read_tensors"]
 
 HEAD_BYTES = 512
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # all of them exact in float32
@@ -70,23 +69,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
                 " float16 or bfloat16."
             )
     return tensors, header
-
-
-def sha256_of(path: Path) -> str:
-    """Return the checksum of a file.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kind(path: Path) -> str:

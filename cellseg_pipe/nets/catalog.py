@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cellseg_pipe.nets._reading import sha256_of
-from cellseg_pipe.nets.checkpoint import PUBLISHED, Model, load, plain_name
+from cellseg_pipe.nets._info import PUBLISHED, SAM_PREFIX, plain_name, sha256_of
 
-__all__ = ["Entry", "Folder", "add", "folders", "list_models", "load_model", "resolve"]
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.checkpoint import Model
+
+__all__ = ["SAM_PREFIX", "Entry", "Folder", "add", "folders", "list_models", "load_model", "resolve"]
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +137,8 @@ def load_model(name_or_path: str | Path) -> Model:
     Model
         `.net` is the torch module, `.info` tells how to use it.
     """
+    from cellseg_pipe.nets.checkpoint import load  # here: finding a file must not load torch
+
     return load(resolve(name_or_path))
 
 
@@ -174,7 +178,7 @@ def add(path: Path | str, *, name: str | None = None) -> Path:
         The copy.
     """
     path = Path(path)
-    model = load(path)
+    model = load_model(path)
     name = _checked_name(plain_name(path) if name is None else name)
     suffix = path.suffix if path.suffix in SUFFIXES else ""
     folder = next((f.path for f in folders() if f.origin == "user"), None)
@@ -238,7 +242,7 @@ def _entry(folder: Folder, name: str, file: Path) -> Entry:
     entry = Entry(name, file, folder.origin, sha256="", summary="", usable=False)
     try:
         entry = replace(entry, sha256=sha256_of(file))
-        return replace(entry, summary=load(file).summary, usable=True)
+        return replace(entry, summary=load_model(file).summary, usable=True)
     except (OSError, ValueError) as error:
         about = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
         known = PUBLISHED.get(entry.sha256)

@@ -22,9 +22,10 @@ from cellseg_pipe.nets._info import (
     Published,
     plain_name,
     read_header,
+    sha256_of,
     write_header,
 )
-from cellseg_pipe.nets._reading import read_tensors, sha256_of
+from cellseg_pipe.nets._reading import read_tensors
 from cellseg_pipe.nets.cpnet import CPnet, cpnet_of
 from cellseg_pipe.nets.size import SizeModel, read_peer
 

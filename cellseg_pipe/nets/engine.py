@@ -13,7 +13,8 @@ import torch
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.nets.cpnet import Architecture
 from cellseg_pipe.nets.fused import choose_precision, fuse
-from cellseg_pipe.nets.sam import PREFIX, SamEngine
+from cellseg_pipe.nets._info import SAM_PREFIX
+from cellseg_pipe.nets.sam import SamEngine
 from cellseg_pipe.nets.size import SizeModel
 
 __all__ = ["AnyEngine", "Engine", "choose_device", "engine_for"]
@@ -147,8 +148,8 @@ def engine_for(
     """
     if isinstance(model, Engine | SamEngine):
         return model
-    if isinstance(model, str) and model.startswith(PREFIX):
-        path, where = model.removeprefix(PREFIX), choose_device(device)
+    if isinstance(model, str) and model.startswith(SAM_PREFIX):
+        path, where = model.removeprefix(SAM_PREFIX), choose_device(device)
         return SamEngine(path, device=where, precision=precision)
     if not isinstance(model, Model):
         from cellseg_pipe.nets.catalog import load_model

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from cellseg_pipe.nets._reading import sha256_of
+from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.size import SizeModel
 
-__all__ = ["PREFIX", "SamEngine", "SamForm"]
+__all__ = ["SamEngine", "SamForm"]
 
-PREFIX = "cellpose-sam:"  # in front of a file, where a model is named
 WINDOW_PX = 256  # the only size that these networks take
 DIAMETER_PX = 30.0
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.tiles import Lattice
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Network", "Record", "View", "blend", "nothing", "predict", "view_of"]
 
@@ -211,8 +213,8 @@ def predict(
         for index in batch:
             shape = view.lattice.box(index).shape
             if index not in outputs:
-                nothing = nothing(shape, net.n_outputs, n_axes=len(view.axes))
-                yield Record(index, nothing, np.zeros(0, np.float32))
+                values = nothing(shape, net.n_outputs, n_axes=len(view.axes))
+                yield Record(index, values, np.zeros(0, np.float32))
             else:
                 values, style = outputs[index]
                 yield Record(index, through_door(values, shape), style)
@@ -262,6 +264,8 @@ def _run(
     net: Network, inputs: NDArray[np.float32], *, augment: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return outputs [B, n_outputs, *edge] with unit flows, and styles [B, n]."""
+    import torch  # here: what only blends windows must start quickly
+
     ndim = inputs.ndim - 2
     flips = [axes for n in range(ndim + 1) for axes in itertools.combinations(range(ndim), n)]
     total, styles = np.zeros((), np.float32), np.zeros((), np.float32)

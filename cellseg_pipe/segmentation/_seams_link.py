@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.kernels import union_find
 from cellseg_pipe.kernels.link import _exact_iou, check_threshold
+from cellseg_pipe.segmentation._seams_nodes import Nodes
 from cellseg_pipe.segmentation._seams_rank import Claims, Edges, claims_of, settle
-from cellseg_pipe.segmentation._seams_view import Nodes, SeamTable
+from cellseg_pipe.segmentation._seams_view import SeamTable
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, rules_of
 from cellseg_pipe.tiles import ID_MAX, Grid
@@ -77,6 +78,8 @@ class Linked:
         Tiles, ascending.
     first : int64 array [n_tiles + 1]
         Where the rows of each tile begin.
+    component : uint32 array [n]
+        Row of the first member of the cell that each row belongs to.
     parts : Part
         One row per cell of a tile.
     conflicts : Conflicts
@@ -87,6 +90,7 @@ class Linked:
 
     number: NDArray[np.int64]
     first: NDArray[np.int64]
+    component: NDArray[np.uint32]
     parts: Part
     conflicts: Conflicts
     hidden: NDArray[np.int64]
@@ -171,7 +175,7 @@ def link_views(
     blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
     parts = _numbered(claims, rank, every, blocks=blocks)
     conflicts = _conflicts(links[refused], every, number=number, first=first)
-    return Linked(number, first, parts, conflicts, hidden)
+    return Linked(number, first, component, parts, conflicts, hidden)
 
 
 def _together(tiles: list[Nodes], *, ndim: int) -> Nodes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe.segmentation._seams_view import Nodes
+from cellseg_pipe.segmentation._seams_nodes import Nodes
 
 __all__ = ["PAINT_CORE", "PAINT_NOTHING", "PAINT_WHOLE", "Claims", "Edges", "claims_of", "settle"]
 

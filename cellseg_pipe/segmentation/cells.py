@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ from cellseg_pipe.tiles import Grid, first_ids
 __all__ = [
     "Cells",
     "Rows",
+    "add_rows",
     "cells_of",
     "chain_cells",
     "join_chains",
@@ -124,7 +126,7 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     labels = np.concatenate([paint(part.box, [(part, ids)]) for part, ids in tiles])
     rows = join_rows(tiles)
     if plan.mode == "planes":
-        numbers = _chained(labels, rows, tiles, plan)
+        numbers = _chained(labels, rows, tiles=tiles, plan=plan)
         labels = relabel(labels, rows.id, numbers, threads=threads)
         rows = join_chains(rows, numbers)
     labels = to_level_0(labels, plan, box=Box.of(plan.shape), start=(0,) * len(plan.shape))
@@ -188,9 +190,28 @@ def join_rows(tiles: Sequence[tuple[Found, NDArray[np.uint32]]]) -> Rows:
     )
 
 
+def add_rows(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several tables as one.
+
+    Parameters
+    ----------
+    parts : sequence of Rows
+        One or more, of different cells.
+
+    Returns
+    -------
+    Rows
+        Ascending.
+    """
+    order = np.argsort(np.concatenate([part.id for part in parts]), kind="stable")
+    names = [field.name for field in dataclasses.fields(Rows)]
+    return Rows(**{n: np.concatenate([getattr(part, n) for part in parts])[order] for n in names})
+
+
 def _chained(
     labels: NDArray[np.uint32],
     rows: Rows,
+    *,
     tiles: Sequence[tuple[Found, NDArray[np.uint32]]],
     plan: Plan,
 ) -> NDArray[np.uint32]:
@@ -208,7 +229,7 @@ def _chained(
 
 def chain_cells(
     rows: Rows,
-    tables: Sequence[Pairs],
+    tables: Iterable[Pairs],
     *,
     plan: Plan,
     area: NDArray[np.int64],
@@ -220,7 +241,7 @@ def chain_cells(
     ----------
     rows : Rows
         Cells of all planes, numbered plane by plane.
-    tables : sequence of Pairs
+    tables : iterable of Pairs
         For each plane but the last the pixels that its numbers share with the next one's.
     plan : Plan
         Of the image.
@@ -368,7 +389,9 @@ def sums_of(
     return Sums.add(parts, in_order=True)
 
 
-def table_of(sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def table_of(  # noqa: PLR0917 - four things of one table
+    sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
     """Describe each cell.
 
     Parameters
@@ -380,7 +403,7 @@ def table_of(sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]) -> dict
     plan : Plan
         Of the image.
     names : tuple of str
-        Names of the channels.
+        Names of the channels; where two are equal, their numbers tell them apart.
 
     Returns
     -------
@@ -402,7 +425,9 @@ def table_of(sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]) -> dict
         chances = softmax(rows.class_logit, axis=1)
         columns["class"] = np.argmax(rows.class_logit, axis=1)
         columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
-    columns["on_border"] = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
+    on_border = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
+    columns["on_border"] = np.asarray(on_border)
     for channel, name in enumerate(names):
-        columns[f"mean_{name}"] = sums.total[:, channel] / sums.area
+        told_apart = f"{name}_{channel}" if names.count(name) > 1 else name
+        columns[f"mean_{told_apart}"] = sums.total[:, channel] / sums.area
     return columns

@@ -7,12 +7,11 @@ result does not depend on the order of tiles or on how it is cut for painting, b
 """
 
 from cellseg_pipe.segmentation._seams_link import Conflicts, Linked, Part, link_views
+from cellseg_pipe.segmentation._seams_nodes import Nodes, nodes_of
 from cellseg_pipe.segmentation._seams_paint import paint_margin_px, paint_seams
 from cellseg_pipe.segmentation._seams_view import (
-    Nodes,
     SeamTable,
     View,
-    nodes_of,
     seam_overlaps,
     see_cells,
 )

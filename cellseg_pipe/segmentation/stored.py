@@ -158,7 +158,8 @@ def found_from_bytes(blob: bytes) -> Found:
     """
     arrays, numbers = unpack(blob)
     box = Box(tuple(numbers.pop("start")), tuple(numbers.pop("stop")))
-    return Found(box=box, **arrays, **numbers)
+    fields: dict[str, Any] = arrays | numbers
+    return Found(box=box, **fields)
 
 
 def tables_to_bytes(**tables: Rows | Sums | Pairs | NDArray[Any]) -> bytes:
@@ -174,7 +175,7 @@ def tables_to_bytes(**tables: Rows | Sums | Pairs | NDArray[Any]) -> bytes:
     bytes
         Compressed.
     """
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name, table in tables.items():
         if isinstance(table, np.ndarray):
             arrays[name] = table

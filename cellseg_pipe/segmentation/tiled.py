@@ -222,7 +222,7 @@ def _owned(
     labels = np.ascontiguousarray(cut) if same else _relabelled(cut, old, new)
     claim_index, claim_label = _claims(labels, plan, order=np.argsort(np.argsort(places)))
     on_border = _on_border(labels, new, box=box, shape=plan.walk_shape)
-    kept = _seen(labels, rows.size, plan, box)
+    kept = _seen(labels, rows.size, plan=plan, box=box)
     if not plan.settings.keep_border and plan.mode != "planes":
         kept &= ~on_border
     return Found(
@@ -268,7 +268,7 @@ def _on_border(
     return np.asarray(((low <= 0) | (high >= shape)).any(axis=1) & (objects.area > 0))
 
 
-def _seen(labels: NDArray[np.uint32], n: int, plan: Plan, box: Box) -> NDArray[np.bool_]:
+def _seen(labels: NDArray[np.uint32], n: int, *, plan: Plan, box: Box) -> NDArray[np.bool_]:
     """Return which cells have a pixel that level 0 is painted from; all of them as a rule."""
     if plan.walks_level_0 or max(plan.scale.factors) <= 1:
         return np.ones(n, bool)

@@ -5,32 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellseg_pipe import __version__
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io._attributes import marker_of
+from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.embed import add_labels_to_image
-from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.publish import publish
-from cellseg_pipe.io.shards import ShardWriter
+from cellseg_pipe.io.rois import write_geojson
+from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.kernels import iou_of, overlap_pairs
 from cellseg_pipe.ledger import Records, write_whole
+from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
-from cellseg_pipe.segmentation.tiled import find_cells, halo_px, paint
-from cellseg_pipe.stages.measure import table
+from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
+from cellseg_pipe.stages.measure import write_tables
 from cellseg_pipe.stages.number import read_numbers
-from cellseg_pipe.stages.paint import paint_grid, shards_of, stage_of_level
+from cellseg_pipe.stages.paint import check_stored, paint_again
 from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["Incomplete", "run", "summarise"]
+__all__ = ["Incomplete", "run", "summarise", "withdraw"]
 
 log = logging.getLogger(__name__)
 
@@ -56,51 +60,92 @@ def run(unit: UnitRun) -> dict[str, Any]:
     dict
         What `summary.json` says of it.
     """
-    paths, published = unit.stage("audit"), unit.run.unit(unit.name)
+    paths = unit.stage("audit")
     if paths.plan.exists():
         return json.loads(paths.plan.read_text())
     frozen, tiling = read_frozen(unit.stage("plan")), read_tiling(unit.stage("tiles"))
-    if published.labels.exists() or unit.stage("paint").labels.exists():
-        n_bytes = check_stored(unit)
-    columns = table(unit)
+    n_bytes = check_stored(unit)
     seams = list(check_seams(unit, tiling))
-    dropped = _dropped(unit, tiling)
-    paths.root.mkdir(parents=True, exist_ok=True)
-    published.root.mkdir(parents=True, exist_ok=True)
-    write_table(published.cells, columns)
-    write_table(published.conflicts, {name: np.zeros(0, np.float64) for name in CONFLICTS})
-    for kind in unit.experiment.output.export:
-        _export(unit, kind, columns)
-    stage_hash = unit.stage("paint").digest
-    publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
-    if unit.experiment.output.into_image:
-        add_labels_to_image(
-            published.labels, unit.image.path, unit.unit.target, keep="copy", stage_hash=stage_hash
-        )
-    facts = {
+    others = _other_numerics(unit, tiling)
+    found = {
+        **_described(unit, tiling),
+        "labels_bytes": n_bytes,
+        "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams) and not others,
+        "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
+        "dropped_particles": _dropped(unit, tiling),
+        **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
+        "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
+    }
+    withdraw(unit)
+    found |= _publish(unit)
+    write_whole(paths.plan, json.dumps(found, indent=1, default=list).encode())
+    return json.loads(paths.plan.read_text())
+
+
+def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
+    published, root = unit.run.unit(unit.name), unit.run.root
+    return {
         "image": unit.image.path,
         "target": unit.unit.target,
-        "labels": str(published.labels.relative_to(unit.run.root)),
-        "table": str(published.cells.relative_to(unit.run.root)),
-        "n_cells": len(columns["label"]),
-        "n_flagged": int(np.count_nonzero(columns["flagged"])),
+        "labels": str(published.labels.relative_to(root)),
+        "table": str(published.cells.relative_to(root)),
         "mode": tiling.plan.mode,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,
         "ngff": unit.version,
-        "labels_bytes": n_bytes,
-        "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams),
-        "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
         "tiles": {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo},
-        "dropped_particles": dropped,
-        "diameter_px": frozen.facts["diameter_px"],
-        "diameter": frozen.facts["diameter"],
-        "models": frozen.facts["models"],
-        "numerics": frozen.facts["numerics"],
-        "warnings": frozen.facts["warnings"],
     }
-    write_whole(paths.plan, json.dumps(facts, indent=1, default=list).encode())
-    return json.loads(paths.plan.read_text())
+
+
+def _other_numerics(unit: UnitRun, tiling: Tiling) -> list[str]:
+    """Return how machines computed that were let in though they differ from that of the plan."""
+    windows = Records(unit.stage("predict"), tiling.n_predict)
+    return sorted({info["numerics"] for _, info in windows.infos() if "numerics" in info})
+
+
+def withdraw(unit: UnitRun) -> None:
+    """Take back what says that other results of this unit are published: they will be replaced.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    """
+    published, digest = unit.run.unit(unit.name), unit.stage("paint").digest
+    said = [unit.run.summary, *unit.run.runs.glob("finished-*.json")]
+    said += published.scratch.glob("audit-*/audit.json")
+    replaced = (marker_of(published.labels) or {}).get("stage_hash")
+    if replaced and replaced != digest:
+        # Their labels go, so their jobs are not done any more. What was measured stays known.
+        said += published.scratch.glob("measure-*/done/*.json")
+        mine = unit.stage("measure").root
+        said = [path for path in said if mine not in path.parents]
+    for path in said:
+        path.unlink(missing_ok=True)
+    for folder in published.scratch.glob(f"*-{replaced}"):
+        if replaced != digest:
+            remove(folder)
+
+
+def _publish(unit: UnitRun) -> dict[str, int]:
+    """Bring labels and tables to where users look for them; what is there is replaced."""
+    published, stage_hash = unit.run.unit(unit.name), unit.stage("paint").digest
+    published.root.mkdir(parents=True, exist_ok=True)
+    with explained(published.root):
+        publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
+        counts = write_tables(published.cells, unit)
+        none = {name: np.zeros(0, np.float64) for name in CONFLICTS}
+        write_table(published.conflicts, none)
+        if "csv" in unit.experiment.output.export:
+            write_tables(published.cells.with_suffix(".csv"), unit)
+        if "geojson" in unit.experiment.output.export:
+            whole = read_box(published.labels / "0", Box.of(unit.image.shape))
+            write_geojson(published.cells.with_suffix(".geojson"), whole)
+    if unit.experiment.output.into_image:
+        add_labels_to_image(
+            published.labels, unit.image.path, unit.unit.target, keep="copy", stage_hash=stage_hash
+        )
+    return counts
 
 
 def is_exact(tiling: Tiling) -> bool:
@@ -118,41 +163,6 @@ def is_exact(tiling: Tiling) -> bool:
     """
     enough = zip(tiling.tiles.halo, halo_px(tiling.plan), strict=True)
     return tiling.seams == "exact" and all(halo >= needed for halo, needed in enough)
-
-
-def check_stored(unit: UnitRun) -> int:
-    """Compare every file of the labels with what its job wrote down.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    int
-        Bytes of all levels.
-    """
-    store, total = unit.stage("paint").labels, 0
-    if not store.exists():
-        store = unit.run.unit(unit.name).labels  # published by an audit that was cut short
-    for level in range(unit.n_levels):
-        writer = ShardWriter(store / str(level))
-        n_batches = unit.batches["paint"] if level == 0 else 1
-        records = Records(stage_of_level(unit, level), n_batches)
-        grid = paint_grid(unit) if level == 0 else writer.grid
-        for number in range(len(grid)):
-            expected = records.info(number)["shards"]
-            parts = list(shards_of(writer, grid.box(number))) if level == 0 else [number]
-            for part, wanted in zip(parts, expected, strict=True):
-                found = writer.stored(part)
-                total += found.n_bytes
-                if [found.n_files, found.n_bytes, found.crc32] != wanted:
-                    raise Incomplete(
-                        f"{unit.name}: the labels of {part} at level {level} are not those that"
-                        f" were written. Remove {stage_of_level(unit, level).root} and start again."
-                    )
-    return total
 
 
 def check_seams(unit: UnitRun, tiling: Tiling) -> Iterator[dict[str, Any]]:
@@ -179,8 +189,7 @@ def check_seams(unit: UnitRun, tiling: Tiling) -> Iterator[dict[str, Any]]:
     for core in _across(tiling):
         window = core.grow(halo_px(plan)).clip(Box.of(plan.walk_shape))
         found = find_cells(on_walked_grid(records, plan, window), plan, window=window, core=core)
-        none = {"claim_index": np.zeros(0, np.int64), "claim_label": np.zeros(0, np.uint32)}
-        raw = ((dataclasses.replace(part, **none), ids) for part, ids in tiles.over(found.box))
+        raw = ((_not_filled(part), ids) for part, ids in tiles.over(found.box))
         pairs = iou_of(overlap_pairs(found.labels, paint(found.box, raw)))
         best = np.zeros(len(found.peak) + 1)
         np.maximum.at(best, pairs.left, pairs.iou)
@@ -189,10 +198,16 @@ def check_seams(unit: UnitRun, tiling: Tiling) -> Iterator[dict[str, Any]]:
         if lowest < 1:
             raise Incomplete(
                 f"{unit.name}: cells at the seam {core} differ between tiles (IoU {lowest:.3f}),"
-                " and must not. Remove the scratch of this unit and start again; if it stays,"
+                f" and must not. Remove {unit.stage('masks').root} and start again; if it stays,"
                 " report it."
             )
         yield {"cells": len(kept), "iou": lowest}
+
+
+def _not_filled(found: Found) -> Found:
+    """Return cells with their holes, which other cells may have filled."""
+    claim_index, claim_label = np.zeros(0, np.int64), np.zeros(0, np.uint32)
+    return dataclasses.replace(found, claim_index=claim_index, claim_label=claim_label)
 
 
 def _across(tiling: Tiling) -> Iterator[Box]:
@@ -216,26 +231,14 @@ def _dropped(unit: UnitRun, tiling: Tiling) -> dict[str, int]:
     return {name: sum(info[name] for info in infos) for name in ("n_too_far", "n_over_edge")}
 
 
-def _export(unit: UnitRun, kind: str, columns: dict[str, np.ndarray]) -> None:
-    folder = unit.run.unit(unit.name).root
-    if kind == "csv":
-        write_table(folder / "cells.csv", columns)
-        return
-    from cellseg_pipe.io.rois import write_geojson
-    from cellseg_pipe.io.shards import read_box
-
-    store = unit.stage("paint").labels
-    write_geojson(folder / "cells.geojson", read_box(store / "0", Box.of(unit.image.shape)))
-
-
-def summarise(run: RunPaths, units: list[UnitRun], *, config: str) -> None:
+def summarise(run: RunPaths, units: Iterable[UnitRun], *, config: str) -> None:
     """Write what the whole run made, once all its units are audited.
 
     Parameters
     ----------
     run : RunPaths
         The run.
-    units : list of UnitRun
+    units : iterable of UnitRun
         All its units.
     config : str
         The experiment in effect, as YAML.
@@ -247,6 +250,13 @@ def summarise(run: RunPaths, units: list[UnitRun], *, config: str) -> None:
             raise Incomplete(
                 f"{unit.name} is not finished: {audit} is missing. Start the run again."
             )
+        published = unit.run.unit(unit.name)
+        for path in (published.labels, published.cells):
+            if not path.exists():
+                raise Incomplete(
+                    f"{unit.name}: {path} was published and is gone. Remove {audit} and"
+                    f" {paint_again(unit)} and start the run again."
+                )
         found[unit.name] = json.loads(audit.read_text())
         plans[unit.name] = {
             stage: json.loads(unit.stage(stage).plan.read_text()) for stage in ("plan", "tiles")
@@ -258,8 +268,13 @@ def summarise(run: RunPaths, units: list[UnitRun], *, config: str) -> None:
         "n_cells": sum(facts["n_cells"] for facts in found.values()),
         "units": found,
     }
-    with binary_whole(run.config) as file:
-        file.write(config.encode())
+    _keep(run.config, config)
     for path, facts in ((run.plan, plans), (run.summary, summary)):
-        write_whole(path, json.dumps(facts, indent=1).encode())
+        _keep(path, json.dumps(facts, indent=1))
     log.info("%d cells in %d units: %s", summary["n_cells"], len(found), run.summary)
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file unless it is there with this content: its age must not change."""
+    if not path.exists() or path.read_text() != text:
+        write_whole(path, text.encode())

@@ -95,13 +95,21 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
     runs = {
         "prepare": lambda: prepare.run(unit),
         "plan": lambda: plan.plan_network(unit),
-        "predict": lambda: predict.run(at("plan"), at("predict"), batch, threads=threads),
+        "predict": lambda: predict.run(
+            at("plan"),
+            at("predict"),
+            batch,
+            threads=threads,
+            numerics=unit.experiment.resources.numerics,
+        ),
         "tiles": lambda: plan.plan_tiles(unit),
         "masks": lambda: masks.run(
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
         "link": lambda: number.run_link(at("tiles"), at("masks"), at("link"), batch=batch),
-        "number": lambda: number.run(at("tiles"), at("masks"), at("link"), at("number")),
+        "number": lambda: number.run(
+            at("tiles"), at("masks"), link_paths=at("link"), paths=at("number")
+        ),
         "paint": lambda: paint.run(unit, batch=batch, threads=threads),
         "measure": lambda: measure.run(unit, batch=batch, threads=threads),
         "audit": lambda: audit.run(unit),
@@ -150,4 +158,6 @@ def finish(config: Path | str) -> None:
     experiment = load_experiment(config)
     layout = layout_of(experiment)
     audit.summarise(layout.paths, unit_runs(experiment), config=dump(experiment))
-    write_whole(layout.marker, layout.paths.summary.read_bytes())
+    summary = layout.paths.summary.read_bytes()
+    if not layout.marker.exists() or layout.marker.read_bytes() != summary:
+        write_whole(layout.marker, summary)

@@ -4,201 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cellseg_pipe.config import Experiment, dump, experiment_of, with_images
 from cellseg_pipe.ledger import write_whole
-from cellseg_pipe.paths import RunPaths, StagePaths
+from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.stages._run_layout import PLANS, RunLayout, StageLayout, UnitLayout
 
-__all__ = ["RunLayout", "StageLayout", "UnitLayout", "layout_of", "read_layout"]
+__all__ = [
+    "PLANS",
+    "RunLayout",
+    "StageLayout",
+    "UnitLayout",
+    "keep",
+    "lay_out",
+    "layout_of",
+    "read_layout",
+    "withdraw",
+]
 
-PLANS = (
-    "prepare",
-    "plan",
-    "tiles",
-    "audit",
-)  # stages of one job that make a JSON file of their own
-
-
-@dataclass(frozen=True)
-class StageLayout:
-    """One stage of a unit.
-
-    Parameters
-    ----------
-    name : str
-        Of the stage.
-    digest : str
-        Hash of all that it depends on.
-    n_batches : int
-        Its jobs.
-    needs : tuple of str
-        Stages that must be done before.
-    """
-
-    name: str
-    digest: str
-    n_batches: int
-    needs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class UnitLayout:
-    """The stages of a unit, in order.
-
-    Parameters
-    ----------
-    name : str
-        Of the unit.
-    stages : tuple of StageLayout
-        Each after those that it needs.
-    """
-
-    name: str
-    stages: tuple[StageLayout, ...]
-
-    def stage(self, name: str) -> StageLayout:
-        """Return one stage.
-
-        Parameters
-        ----------
-        name : str
-            Its name.
-
-        Returns
-        -------
-        StageLayout
-            The stage.
-        """
-        return next(stage for stage in self.stages if stage.name == name)
-
-
-@dataclass(frozen=True)
-class RunLayout:
-    """A run: where it is, and its units.
-
-    Parameters
-    ----------
-    root : path
-        Folder of the results.
-    config : path
-        The experiment in effect, which jobs read.
-    digest : str
-        Hash of the experiment and of all that its units depend on.
-    units : tuple of UnitLayout
-        In the order of the experiment.
-    """
-
-    root: Path
-    config: Path
-    digest: str
-    units: tuple[UnitLayout, ...]
-
-    @property
-    def paths(self) -> RunPaths:
-        """All files of the run."""
-        return RunPaths(self.root)
-
-    @property
-    def file(self) -> Path:
-        """Where this is written down."""
-        return self.config.with_name(f"{self.config.stem.replace('config-', 'layout-', 1)}.json")
-
-    @property
-    def marker(self) -> Path:
-        """What says that this very run is finished."""
-        return self.paths.runs / f"finished-{self.digest}.json"
-
-    def unit(self, name: str) -> UnitLayout:
-        """Return a unit.
-
-        Parameters
-        ----------
-        name : str
-            Of the unit, or of its folder.
-
-        Returns
-        -------
-        UnitLayout
-            The unit.
-        """
-        return next(u for u in self.units if name in (u.name, self.paths.unit(u.name).root.name))
-
-    def files(self, unit: str, stage: str) -> StagePaths:
-        """Return the files of a stage.
-
-        Parameters
-        ----------
-        unit, stage : str
-            Their names.
-
-        Returns
-        -------
-        StagePaths
-            Of this run.
-        """
-        known = self.unit(unit)
-        return self.paths.unit(known.name).stage(stage, known.stage(stage).digest)
-
-    def outputs(self, unit: str, stage: str) -> list[str]:
-        """Return the files that say that a stage is done.
-
-        Parameters
-        ----------
-        unit, stage : str
-            Their names.
-
-        Returns
-        -------
-        list of str
-            One per job.
-        """
-        files = self.files(unit, stage)
-        if stage in PLANS:
-            return [str(files.plan)]
-        n_batches = self.unit(unit).stage(stage).n_batches
-        return [str(files.done(batch)) for batch in range(n_batches)]
-
-    def inputs(self, unit: str, stage: str) -> list[str]:
-        """Return the files that must be there before a stage begins.
-
-        Parameters
-        ----------
-        unit, stage : str
-            Their names.
-
-        Returns
-        -------
-        list of str
-            Outputs of other stages.
-        """
-        needs = self.unit(unit).stage(stage).needs
-        return [name for need in needs for name in self.outputs(unit, need)]
-
-    def pattern(self, stage: str) -> str:
-        """Return the name of a job's output for all units, with wildcards.
-
-        Parameters
-        ----------
-        stage : str
-            Its name, which may be a wildcard itself.
-
-        Returns
-        -------
-        str
-            With `{unit}`, `{digest}` and, where there are several jobs, `{batch}`.
-        """
-        folder = f"{self.paths.runs}/{{unit}}/{stage}-{{digest}}"
-        return f"{folder}/{stage}.json" if stage in PLANS else f"{folder}/done/{{batch}}.json"
-
-    def jobs(self) -> Iterator[tuple[str, StageLayout]]:
-        """Yield unit and stage of all stages of all units."""
-        for unit in self.units:
-            for stage in unit.stages:
-                yield unit.name, stage
+STAGE = re.compile(r"(?P<name>[a-z]+)\d*-(?P<digest>[0-9a-f]{12})")
 
 
 def layout_of(
@@ -218,6 +49,30 @@ def layout_of(
     RunLayout
         Kept in the run's folder, so that its jobs need not open the images again.
     """
+    layout, text = lay_out(experiment, source=source)
+    keep(layout, text)
+    return layout
+
+
+def lay_out(
+    experiment: Experiment | Mapping[str, Any], *, source: str | None = None
+) -> tuple[RunLayout, str]:
+    """Open all images of an experiment and say what jobs there are. Nothing is written.
+
+    Parameters
+    ----------
+    experiment : Experiment or mapping
+        What is to be done.
+    source : str, optional
+        The YAML file that a mapping was read from.
+
+    Returns
+    -------
+    RunLayout
+        The jobs.
+    str
+        The experiment in effect, as YAML.
+    """
     from cellseg_pipe.stages.unit import unit_runs
 
     if not isinstance(experiment, Experiment):
@@ -227,10 +82,57 @@ def layout_of(
     name = _digest(text)
     units = tuple(UnitLayout(unit.name, tuple(_stages(unit))) for unit in unit_runs(experiment))
     digest = _digest(text, [asdict(unit) for unit in units])
-    layout = RunLayout(paths.root, paths.runs / f"config-{name}.yaml", digest, units)
+    said = experiment.resources
+    threads = None if said.threads == "auto" else said.threads
+    config = paths.runs / f"config-{name}.yaml"
+    return RunLayout(paths.root, config, digest, units, threads, said.device), text
+
+
+def keep(layout: RunLayout, text: str) -> None:
+    """Write down what a run is made of, as that of its folder from now on.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The jobs.
+    text : str
+        The experiment in effect, as YAML.
+    """
     _keep(layout.config, text.encode())
     _keep(layout.file, json.dumps(_plain(layout), indent=1).encode())
-    return layout
+    os.utime(layout.file)  # the newest one is the run's: an earlier experiment may be taken up
+
+
+def withdraw(layout: RunLayout) -> None:
+    """Take back what says that results of other settings lie in this folder: they will not, soon.
+
+    Whoever goes back to those settings later then publishes them anew; labels that were replaced
+    are painted again, from the cells that are still there.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run that begins.
+    """
+    for marker in layout.paths.runs.glob("finished-*.json"):
+        if marker != layout.marker:
+            marker.unlink()
+    for unit in layout.units:
+        scratch = layout.paths.unit(unit.name).scratch
+        kept = {layout.files(unit.name, stage.name).root for stage in unit.stages}
+        for folder in set(scratch.glob("*-*")) - kept:
+            if _says_published(folder):
+                shutil.rmtree(folder)
+
+
+def _says_published(folder: Path) -> bool:
+    """Tell whether a stage's folder says of labels or tables that they are in place."""
+    stage = STAGE.fullmatch(folder.name)
+    if stage is None or stage["name"] == "audit":
+        return stage is not None
+    # Publishing moves the labels away; those of a run that did not come so far are still good.
+    moved = not (folder.with_name(f"paint-{stage['digest']}") / "labels.ome.zarr").exists()
+    return moved and stage["name"] in ("paint", "level")
 
 
 def _stages(unit: Any) -> Iterator[StageLayout]:
@@ -289,7 +191,8 @@ def read_layout(path: Path | str) -> RunLayout:
         )
         for unit in stored["units"]
     )
-    return RunLayout(Path(stored["root"]), Path(stored["config"]), stored["digest"], units)
+    where = (Path(stored["root"]), Path(stored["config"]), stored["digest"])
+    return RunLayout(*where, units, stored["threads"], stored["device"])
 
 
 def _plain(layout: RunLayout) -> dict[str, Any]:
@@ -298,6 +201,8 @@ def _plain(layout: RunLayout) -> dict[str, Any]:
         "config": str(layout.config),
         "digest": layout.digest,
         "units": [asdict(unit) for unit in layout.units],
+        "threads": layout.threads,
+        "device": layout.device,
     }
 
 

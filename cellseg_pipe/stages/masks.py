@@ -14,6 +14,7 @@ from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import found_to_bytes, stored_records
 from cellseg_pipe.segmentation.tiled import Found, counts_of, find_cells
 from cellseg_pipe.stages.plan import Tiling, read_tiling
+from cellseg_pipe.stages.tiles import naming
 
 __all__ = ["run"]
 
@@ -46,7 +47,8 @@ def run(
             return
         for number in work.missing:
             began = time.monotonic()
-            found = _tile(tiling, records, number, threads=threads)
+            with naming(f"tile {number}, {tiling.tiles.tile(number).core}"):
+                found = _tile(tiling, records, number=number, threads=threads)
             work.add(
                 number,
                 found_to_bytes(found),
@@ -58,7 +60,7 @@ def run(
         work.finish()
 
 
-def _tile(tiling: Tiling, records: Any, number: int, *, threads: int | None) -> Found:
+def _tile(tiling: Tiling, records: Any, *, number: int, threads: int | None) -> Found:
     tile = tiling.tiles.tile(number)
     answer = on_walked_grid(records, tiling.plan, tile.outer)
     return find_cells(answer, tiling.plan, window=tile.outer, core=tile.core, threads=threads)

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv, parquet
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import Sums
 from cellseg_pipe.ledger import Records, open_batch
-from cellseg_pipe.segmentation.cells import Rows, join_chains, join_rows, sums_of, table_of
+from cellseg_pipe.segmentation.cells import (
+    Rows,
+    add_rows,
+    join_chains,
+    join_rows,
+    sums_of,
+    table_of,
+)
+from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
 from cellseg_pipe.segmentation.tiled import spread_px
 from cellseg_pipe.stages.number import read_numbers
-from cellseg_pipe.stages.plan import Tiling, read_tiling
-from cellseg_pipe.stages.tiles import FoundTiles
+from cellseg_pipe.stages.paint import stored_labels
+from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
+from cellseg_pipe.stages.tiles import FoundTiles, naming
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["channels_of", "run", "table"]
+__all__ = ["channels_of", "run", "tables", "write_tables"]
 
 log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 1 << 20  # of a table
 
 
 def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
@@ -43,37 +61,28 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
     with open_batch(unit.stage("measure"), batch, tiling.batch(batch)) as work:
         if work.done:
             return
+        image = read_frozen(unit.stage("plan")).open_image()
         for number in work.missing:
             rows = join_rows([tiles.read(number)])
             if not len(rows.id):
                 work.add(number, b"", blank=True)
                 continue
-            sums = _measured(unit, tiling, rows, number=number, chain=chain, threads=threads)
+            core = tiling.tiles.tile(number).core
+            box = on_level_0(tiling, core)
+            with naming(f"{unit.name}: tile {number}, {core}"):
+                labels = read_box(stored_labels(unit) / "0", box, threads=threads)
+                pixels = image.read(box)[channels_of(unit)]
+            seen = _seen(rows, chain, box=box) if tiling.plan.mode == "planes" else rows
+            sums = sums_of(labels, pixels, seen, plan=tiling.plan, origin=box.start)
             work.add(number, tables_to_bytes(rows=rows, sums=sums))
         work.finish()
 
 
-def _measured(
-    unit: UnitRun,
-    tiling: Tiling,
-    rows: Rows,
-    *,
-    number: int,
-    chain: NDArray[np.uint32],
-    threads: int | None,
-) -> Sums:
-    """Return the sums of a tile's cells; in mode planes those of their chains in this plane."""
-    box = on_level_0(tiling, tiling.tiles.tile(number).core)
-    labels = read_box(unit.stage("paint").labels / "0", box, threads=threads)
-    if tiling.plan.mode == "planes":
-        # A chain has one cell in a plane at most: its number names the cell there.
-        numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
-        numbers = numbers[numbers > 0]
-        rows = dataclasses.replace(
-            rows, id=numbers, peak=np.zeros((len(numbers), len(box.shape)), np.int64)
-        )
-    pixels = unit.pixels.read(box)[channels_of(unit)]
-    return sums_of(labels, pixels, rows, plan=tiling.plan, origin=box.start)
+def _seen(rows: Rows, chain: NDArray[np.uint32], *, box: Box) -> Rows:
+    """Return the chains of the cells of a plane: a chain has one cell in a plane at most."""
+    numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
+    numbers = numbers[numbers > 0]
+    return dataclasses.replace(rows, id=numbers, peak=np.zeros((len(numbers), box.ndim), np.int64))
 
 
 def on_level_0(tiling: Tiling, core: Box) -> Box:
@@ -124,62 +133,64 @@ def channels_of(unit: UnitRun) -> list[int]:
     return found
 
 
-def table(unit: UnitRun) -> dict[str, NDArray]:
-    """Put the measures of all tiles together.
+def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
+    """Put the measures of all tiles together, as many at a time as memory allows for.
 
     Parameters
     ----------
     unit : UnitRun
         The unit; its cells are measured.
 
-    Returns
-    -------
+    Yields
+    ------
     dict of str to array [n]
-        One row per cell, ascending by label, as `segment` gives it, with sizes in µm and flags.
+        One row per cell, ascending by label through all of them, as `segment` gives it, with sizes
+        in µm and flags. One table at least, and one only in mode planes.
     """
     tiling = read_tiling(unit.stage("tiles"))
     measured = Records(unit.stage("measure"), tiling.n_masks)
-    parts = [
-        tables_from_bytes(measured.read(number), rows=Rows, sums=Sums)
-        for number in range(len(tiling.tiles))
-        if not measured.is_blank(number)
-    ]
-    if not parts:
-        rows, sums = _nothing(unit)
-    else:
-        rows, sums = _joined(parts)
-    if tiling.plan.mode == "planes" and parts:
+    # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself.
+    n_rows = 1 if tiling.plan.mode == "planes" else tiling.tiles.cores.counts[0]
+    empty = True
+    for tiles in np.split(np.arange(len(tiling.tiles)), n_rows):
+        parts = [
+            tables_from_bytes(measured.read(int(number)), rows=Rows, sums=Sums)
+            for number in tiles
+            if not measured.is_blank(int(number))
+        ]
+        if parts:
+            empty = False
+            yield _table(unit, tiling.plan, parts)
+    if empty:
+        yield _table(unit, tiling.plan, [_nothing(unit, tiling.plan)])
+
+
+def _table(unit: UnitRun, plan: Plan, parts: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    rows = add_rows([part["rows"] for part in parts])
+    # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
+    sums = Sums.add([part["sums"] for part in parts], in_order=True)
+    if plan.mode == "planes":
         _, chain = read_numbers(unit.stage("number"))
         rows = join_chains(rows, chain)
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
-    columns = table_of(sums, rows, tiling.plan, tuple(names[i] for i in channels_of(unit)))
+    columns = table_of(sums, rows, plan, tuple(names[i] for i in channels_of(unit)))
     return columns | in_um(columns, unit.spacing_um) | {"flagged": flags(columns, unit)}
 
 
-def _joined(parts: list[dict]) -> tuple[Rows, Sums]:
-    rows = [part["rows"] for part in parts]
-    names = [field.name for field in dataclasses.fields(Rows)]
-    ids = np.concatenate([part.id for part in rows])
-    order = np.argsort(ids, kind="stable")
-    joined = {n: np.concatenate([getattr(part, n) for part in rows])[order] for n in names}
-    # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
-    return Rows(**joined), Sums.add([part["sums"] for part in parts], in_order=True)
-
-
-def _nothing(unit: UnitRun) -> tuple[Rows, Sums]:
-    from cellseg_pipe.kernels import object_sums
-
-    ndim = len(unit.image.shape)
-    few = np.zeros((1,) * ndim, np.uint32)
-    image = np.zeros((len(channels_of(unit)), *few.shape), np.uint8)
+def _nothing(unit: UnitRun, plan: Plan) -> dict[str, Any]:
+    """Return the tables of an image without cells."""
+    ndim, n_classes = len(plan.shape), plan.n_outputs - len(plan.views[0].axes) - 1
     none, floats = np.zeros(0, np.int64), np.zeros(0)
-    rows = Rows(
-        np.zeros(0, np.uint32), none, floats, floats, np.zeros((0, 0)), np.zeros((0, ndim), int)
-    )
-    return rows, object_sums(few, image)
+    classes = np.zeros((0, n_classes if n_classes > 1 else 0))
+    rows = Rows(none.astype(np.uint32), none, floats, floats, classes, none.reshape(0, ndim))
+    pixel = np.zeros((1,) * ndim, np.uint32)
+    image = np.zeros((len(channels_of(unit)), *pixel.shape), unit.image.dtype)
+    return {"rows": rows, "sums": sums_of(pixel, image, rows, plan=plan, origin=(0,) * ndim)}
 
 
-def in_um(columns: dict[str, NDArray], spacing_um: tuple[float, ...] | None) -> dict[str, NDArray]:
+def in_um(
+    columns: dict[str, NDArray[Any]], spacing_um: tuple[float, ...] | None
+) -> dict[str, NDArray[Any]]:
     """Return places and sizes in µm, where the size of a voxel is known.
 
     Parameters
@@ -209,7 +220,7 @@ def in_um(columns: dict[str, NDArray], spacing_um: tuple[float, ...] | None) -> 
     return found
 
 
-def flags(columns: dict[str, NDArray], unit: UnitRun) -> NDArray[np.bool_]:
+def flags(columns: dict[str, NDArray[Any]], unit: UnitRun) -> NDArray[np.bool_]:
     """Return which cells the experiment's rules mark.
 
     Parameters
@@ -231,3 +242,41 @@ def flags(columns: dict[str, NDArray], unit: UnitRun) -> NDArray[np.bool_]:
     if rules.border == "flag":
         marked = marked | columns["on_border"]
     return np.asarray(marked, bool)
+
+
+def write_tables(path: Path, unit: UnitRun) -> dict[str, int]:
+    """Write the table of a unit in groups of rows that do not depend on its tiles.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .csv or .parquet; it appears when it is whole.
+    unit : UnitRun
+        The unit; its cells are measured.
+
+    Returns
+    -------
+    dict of str to int
+        Cells, and those that are flagged.
+    """
+    counts = {"n_cells": 0, "n_flagged": 0}
+    writer: Any = None
+    held: Any = None
+    with binary_whole(path) as file, contextlib.ExitStack() as stack:
+        for columns in tables(unit):
+            counts["n_cells"] += len(columns["label"])
+            counts["n_flagged"] += int(np.count_nonzero(columns["flagged"]))
+            more = pa.table({name: pa.array(column) for name, column in columns.items()})
+            held = more if held is None else pa.concat_tables([held, more])
+            writer = writer or stack.enter_context(_writer(path, file, held.schema))
+            while held.num_rows > ROWS_AT_ONCE:
+                writer.write_table(held.slice(0, ROWS_AT_ONCE).combine_chunks())
+                held = held.slice(ROWS_AT_ONCE)
+        writer.write_table(held.combine_chunks())
+    return counts
+
+
+def _writer(path: Path, file: BinaryIO, schema: Any) -> Any:
+    if path.suffix == ".csv":
+        return csv.CSVWriter(file, schema)
+    return parquet.ParquetWriter(file, schema, compression="zstd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.kernels import Pairs, boxes_and_areas, overlap_pairs, sum_pairs
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.paths import StagePaths
-from cellseg_pipe.segmentation.cells import chain_cells, join_rows
+from cellseg_pipe.segmentation.cells import Rows, add_rows, chain_cells, join_rows
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, DROPPED, paint
 from cellseg_pipe.stages.plan import Tiling, read_tiling
@@ -74,17 +75,18 @@ def _shared(tiling: Tiling, tiles: FoundTiles, number: int) -> bytes:
     core = tiling.tiles.tile(number).core
     here = paint(core, tiles.over(core))
     objects = boxes_and_areas(here)
-    tables = {"label": objects.label, "area": objects.area}
+    label, area = objects.label, objects.area
     if core.stop[0] == tiling.plan.walk_shape[0]:
-        return tables_to_bytes(**tables)
+        return tables_to_bytes(label=label, area=area)
     above = Box((core.start[0] + 1, *core.start[1:]), (core.stop[0] + 1, *core.stop[1:]))
-    return tables_to_bytes(**tables, pairs=overlap_pairs(here, paint(above, tiles.over(above))))
+    pairs = overlap_pairs(here, paint(above, tiles.over(above)))
+    return tables_to_bytes(label=label, area=area, pairs=pairs)
 
 
 def run(
-    tiles_paths: StagePaths, masks_paths: StagePaths, link_paths: StagePaths, paths: StagePaths
+    tiles_paths: StagePaths, masks_paths: StagePaths, *, link_paths: StagePaths, paths: StagePaths
 ) -> None:
-    """Number all cells of a unit.
+    """Give all cells of a unit their numbers.
 
     Parameters
     ----------
@@ -99,33 +101,33 @@ def run(
         first = first_numbers(tiling, masks)
         chain = np.zeros(0, np.uint32)
         if tiling.plan.mode == "planes":
-            chain = _chains(tiling, masks, Records(link_paths, tiling.n_masks), first)
+            links = Records(link_paths, tiling.n_masks)
+            chain = _chains(tiling, links, FoundTiles(tiling, masks, first))
         work.add(0, pack({"first": first, "chain": chain}))
         work.finish()
 
 
-def _chains(
-    tiling: Tiling, masks: Records, links: Records, first: NDArray[np.int64]
-) -> NDArray[np.uint32]:
+def _chains(tiling: Tiling, links: Records, tiles: FoundTiles) -> NDArray[np.uint32]:
     """Return the number of the chain of each cell of all planes."""
-    tiles = FoundTiles(tiling, masks, first)
-    named = [tiles.read(number) for number in range(len(tiling.tiles))]
-    rows = join_rows(named)
-    ids = np.concatenate([ids for _, ids in named])
-    border = np.concatenate([found.on_border for found, _ in named])
-    del named
-    order = np.argsort(ids, kind="stable")
+    numbers = range(len(tiling.tiles))
+    # Of a tile no more is kept than a row per cell.
+    parts = [_rows_of(tiles, number) for number in numbers]
+    rows = add_rows([part for part, _ in parts])
+    on_border = np.zeros(len(rows.id), bool)
     area = np.zeros(len(rows.id), np.int64)
-    for number in range(len(tiling.tiles)):
+    for number, (part, border) in zip(numbers, parts, strict=True):
+        on_border[part.id.astype(np.int64) - 1] = border
         found = _read_link(links, number)
         area[found["label"].astype(np.int64) - 1] += found["area"]
-    return chain_cells(
-        rows,
-        list(_planes(tiling, links)),
-        plan=tiling.plan,
-        area=area,
-        on_border=border[order[ids[order] != DROPPED]],
-    )
+    pairs = _planes(tiling, links)
+    return chain_cells(rows, pairs, plan=tiling.plan, area=area, on_border=on_border)
+
+
+def _rows_of(tiles: FoundTiles, number: int) -> tuple[Rows, NDArray[np.bool_]]:
+    """Return the numbered cells of a tile, and which of them touch the border."""
+    found, ids = tiles.read(number)
+    order = np.argsort(ids, kind="stable")
+    return join_rows([(found, ids)]), found.on_border[order[ids[order] != DROPPED]]
 
 
 def _planes(tiling: Tiling, links: Records) -> Iterator[Pairs]:
@@ -136,7 +138,7 @@ def _planes(tiling: Tiling, links: Records) -> Iterator[Pairs]:
         yield sum_pairs([_read_link(links, number)["pairs"] for number in cores.over(plane)])
 
 
-def _read_link(links: Records, number: int) -> dict[str, NDArray[np.int64]]:
+def _read_link(links: Records, number: int) -> dict[str, Any]:
     return tables_from_bytes(links.read(number), pairs=Pairs)
 
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io._attributes import marker_of
+from cellseg_pipe.io._moving import is_of
 from cellseg_pipe.io.ngff import ImageMeta, create_label_pyramid
 from cellseg_pipe.io.pyramid import downsample_shard
 from cellseg_pipe.io.shards import ShardWriter, Written
-from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.ledger import Corrupt, Records, open_batch
+from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.stages.number import read_numbers
 from cellseg_pipe.stages.plan import batch_of, read_tiling
-from cellseg_pipe.stages.tiles import FoundTiles, painted
+from cellseg_pipe.stages.tiles import FoundTiles, naming, painted
 from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
 from cellseg_pipe.tiles import Grid
 
-__all__ = ["create_store", "level_keys", "paint_grid", "run", "run_level"]
+__all__ = [
+    "check_stored",
+    "create_store",
+    "level_keys",
+    "paint_again",
+    "paint_grid",
+    "run",
+    "run_level",
+    "stored_labels",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +55,56 @@ def create_store(unit: UnitRun) -> None:
         unit="micrometer" if unit.spacing_um else None,
         stage_hash=paths.digest,
     )
-    # Of two jobs that create it at once, one comes second and finds it there.
-    with contextlib.suppress(FileExistsError):
+    if paths.labels.exists():
+        return
+    try:
         create_label_pyramid(
             paths.labels, meta, shape=unit.image.shape, version=unit.version, n_levels=unit.n_levels
         )
+    except OSError as error:
+        # Of two jobs that create it at once, one comes second and finds it there.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not paths.labels.exists():
+            raise
+
+
+def stored_labels(unit: UnitRun) -> Path:
+    """Return where the labels of a unit are: in the making, or published by an earlier audit.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    path
+        The store.
+    """
+    paths, published = unit.stage("paint"), unit.run.unit(unit.name).labels
+    if paths.labels.exists():
+        return paths.labels
+    if is_of(marker_of(published), paths.digest):
+        return published
+    raise Corrupt(
+        f"{unit.name}: the labels are gone, there is neither {paths.labels} nor {published} of this"
+        f" run. Remove {paint_again(unit)} and start again: they are painted anew."
+    )
+
+
+def paint_again(unit: UnitRun) -> str:
+    """Return the folders without which all labels of a unit are painted again.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    str
+        For a message.
+    """
+    return ", ".join(str(stage_of_level(unit, level).root) for level in range(unit.n_levels))
 
 
 def paint_grid(unit: UnitRun) -> Grid:
@@ -81,19 +139,20 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
     first, chain = read_numbers(unit.stage("number"))
     tiles = FoundTiles(tiling, Records(unit.stage("masks"), tiling.n_masks), first)
     paths = unit.stage("paint")
-    create_store(unit)
-    writer = ShardWriter(paths.labels / "0", threads=threads)
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     with open_batch(paths, batch, keys) as work:
-        if work.done:
+        if work.done:  # and published, perhaps
             return
+        create_store(unit)
+        writer = ShardWriter(paths.labels / "0", threads=threads)
         for number in work.missing:
             box = grid.box(number)
-            labels = painted(tiling, tiles, box, chain=chain)
-            written = [
-                writer.write_shard(part, labels[part.relative_to(box.start).slices])
-                for part in shards_of(writer, box)
-            ]
+            with naming(f"{unit.name}: labels of box {number}, {box}"), explained(paths.labels):
+                labels = painted(tiling, tiles, box, chain=chain)
+                written = [
+                    writer.write_shard(part, labels[part.relative_to(box.start).slices])
+                    for part in shards_of(writer, box)
+                ]
             work.add(number, b"", info={"shards": [_info(one) for one in written]})
             log.info("box %d of %d: %d bytes", number, len(grid), sum(w.n_bytes for w in written))
         work.finish()
@@ -157,7 +216,8 @@ def run_level(unit: UnitRun, *, level: int, threads: int | None = None) -> None:
         if work.done:
             return
         for number in work.missing:
-            written = downsample_shard(store, level, number, threads=threads)
+            with naming(f"{unit.name}: shard {number} of level {level}"), explained(store):
+                written = downsample_shard(store, level, number, threads=threads)
             work.add(number, b"", info={"shards": [_info(written)]})
         work.finish()
 
@@ -178,3 +238,37 @@ def stage_of_level(unit: UnitRun, level: int) -> StagePaths:
         Its files.
     """
     return unit.stage("paint" if level == 0 else f"level{level}")
+
+
+def check_stored(unit: UnitRun) -> int:
+    """Compare every file of the labels with what its job wrote down.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    int
+        Bytes of all levels.
+    """
+    store, total = stored_labels(unit), 0
+    for level in range(unit.n_levels):
+        writer = ShardWriter(store / str(level))
+        n_batches = unit.batches["paint"] if level == 0 else 1
+        records = Records(stage_of_level(unit, level), n_batches)
+        grid = paint_grid(unit) if level == 0 else writer.grid
+        for number in range(len(grid)):
+            wanted = records.info(number)["shards"]
+            parts = shards_of(writer, grid.box(number)) if level == 0 else [grid.box(number)]
+            for part, expected in zip(parts, wanted, strict=True):
+                found = writer.stored(part)
+                total += found.n_bytes
+                if [found.n_files, found.n_bytes, found.crc32] != expected:
+                    raise Corrupt(
+                        f"{unit.name}: the labels of {part} in {store / str(level)} are not those"
+                        f" that were written. Remove {paint_again(unit)} and start again: they are"
+                        " painted anew."
+                    )
+    return total

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +204,6 @@ def plan_network(unit: UnitRun) -> Path:
         ],
         "device": unit.experiment.resources.device,
         "numerics": [engine.numerics for engine in engines],
-        "numerics_rule": unit.experiment.resources.numerics,
         "canary": [canary(engine, plan) for engine in engines],
         "window_s": window_s(engines[0], plan),
         "diameter_px": px,
@@ -305,44 +303,50 @@ def window_s(engine: AnyEngine, plan: Plan) -> float:
     return (time.monotonic() - began) * n_views
 
 
-def checked_engines(unit: Frozen, resources: Mapping[str, Any]) -> tuple[AnyEngine, ...]:
+def checked_engines(
+    unit: Frozen, *, numerics: str = "strict", threads: int | None = None
+) -> tuple[tuple[AnyEngine, ...], str]:
     """Load the networks of a plan, and refuse other files and another arithmetic.
 
     Parameters
     ----------
     unit : Frozen
         The plan.
-    resources : mapping
-        `device` and `threads` of this job.
+    numerics : {"strict", "relaxed"}
+        Whether another arithmetic is refused.
+    threads : int, optional
+        Threads of this job.
 
     Returns
     -------
-    tuple of AnyEngine
+    engines : tuple of AnyEngine
         As in the plan.
+    other : str
+        How this machine computes, if that is not as the plan's did; else nothing.
     """
-    engines = []
-    for about, numerics, expected in zip(
-        unit.facts["models"], unit.facts["numerics"], unit.facts["canary"], strict=True
+    engines, other = [], ""
+    facts = unit.facts
+    for about, planned, expected in zip(
+        facts["models"], facts["numerics"], facts["canary"], strict=True
     ):
-        precision = "bf16" if "bf16" in numerics else "fp32"
-        engine = engine_for(about["path"], precision=precision, **resources)
+        precision = planned.split()[1]
+        engine = engine_for(
+            about["path"], device=facts["device"], precision=precision, threads=threads
+        )
         if engine.sha256 != about["sha256"]:
             raise ValueError(
                 f"model {about['path']} was changed since it was planned. Start the run again."
             )
-        found = canary(engine, unit.plan)
-        if found != expected:
-            _differs(unit, numerics, engine.numerics)
+        if canary(engine, unit.plan) != expected:
+            other = engine.numerics
+            _check_allowed(f"{facts['unit']}: this machine computes as {other}", planned, numerics)
         engines.append(engine)
-    return tuple(engines)
+    return tuple(engines), other
 
 
-def _differs(unit: Frozen, planned: str, here: str) -> None:
-    text = (
-        f"{unit.facts['unit']}: this machine computes as {here} and gives other bits than the plan,"
-        f" which was made with {planned}"
-    )
-    if unit.facts["numerics_rule"] == "relaxed":
+def _check_allowed(here: str, planned: str, numerics: str) -> None:
+    text = f"{here} and gives other bits than the plan, which was made with {planned}"
+    if numerics == "relaxed":
         log.warning("%s; numerics: relaxed lets it go on", text)
         return
     raise ValueError(

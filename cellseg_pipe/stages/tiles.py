@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 
@@ -9,16 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.kernels import relabel
-from cellseg_pipe.ledger import Records
+from cellseg_pipe.ledger import LedgerError, Records
 from cellseg_pipe.segmentation.cells import to_level_0
 from cellseg_pipe.segmentation.stored import found_from_bytes
 from cellseg_pipe.segmentation.tiled import Found, ids_of, paint, spread_px
 from cellseg_pipe.stages.plan import Tiling
 
-__all__ = ["FoundTiles", "painted"]
+__all__ = ["FoundTiles", "naming", "painted"]
 
 KEPT = 4  # tiles in memory: neighbouring boxes want the same
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Say in an error where the work was: at which window, tile or box.
+
+    Parameters
+    ----------
+    what : str
+        The place.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise OSError(error.errno, f"{what}: {said}", error.filename) from error
+    except LedgerError as error:
+        raise type(error)(f"{what}: {error}") from error
+    except (ValueError, MemoryError) as error:
+        kind = ValueError if isinstance(error, ValueError) else MemoryError
+        raise kind(f"{what}: {error}") from error
 
 
 class FoundTiles:
@@ -86,21 +112,18 @@ def painted(
     uint32 array [*box]
         Labels.
     """
+    if tiling.plan.mode != "planes":
+        return _part(tiling, tiles, box)
+    labels = np.empty(box.shape, np.uint32)
+    numbers = np.concatenate([np.zeros(1, np.uint32), chain])
+    for z in range(box.start[0], box.stop[0]):  # on a finer grid a plane is large enough
+        plane = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+        labels[z - box.start[0]] = numbers[_part(tiling, tiles, plane)[0]]
+    return labels
+
+
+def _part(tiling: Tiling, tiles: FoundTiles, box: Box) -> NDArray[np.uint32]:
     plan = tiling.plan
     walked = box if plan.walks_level_0 else plan.scale.back_box(box, plan.shape)
-    if plan.mode == "planes":
-        labels = _planes(tiling, tiles, walked, chain=chain)
-    else:
-        labels = paint(walked, tiles.over(walked))
+    labels = paint(walked, tiles.over(walked))
     return to_level_0(labels, plan, box=box, start=walked.start)
-
-
-def _planes(
-    tiling: Tiling, tiles: FoundTiles, box: Box, *, chain: NDArray[np.uint32]
-) -> NDArray[np.uint32]:
-    labels = np.empty(box.shape, np.uint32)
-    every = np.arange(1, len(chain) + 1, dtype=np.uint32)
-    for z in range(box.start[0], box.stop[0]):
-        plane = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-        labels[z - box.start[0]] = relabel(paint(plane, tiles.over(plane)), every, chain)[0]
-    return labels

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,9 +18,8 @@ from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
-from cellseg_pipe.nets._reading import sha256_of
-from cellseg_pipe.nets.catalog import load_model, resolve
-from cellseg_pipe.nets.sam import PREFIX
+from cellseg_pipe.nets._info import sha256_of
+from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
 from cellseg_pipe.segmentation.settings import Settings
@@ -136,25 +137,29 @@ class UnitRun:
         network = {name: value for name, value in settings.items() if name not in cells}
         resources, tiles = self.experiment.resources, self.experiment.tiles
         models = [_model_hash(m) for m in (self.chosen.model, self.chosen.side_model)]
+        # What the user says of the axes may be more than the file says.
+        source = (self.image.identity, self.unit.image.axes)
         predict = _hash(
             RESULTS_VERSION,
-            self.image.identity,
+            source,
             self.spacing_um,
             network,
             self.chosen.diameter_um,
             models,
             (resources.device, resources.precision),
-            tiles.batches.predict,
+            self.batches["predict"],
         )
-        cut = (tiles.core_px, tiles.halo_px, tiles.batches.masks)
-        masks = _hash(predict, cells, self.experiment.stitch.seams, cut)
+        cut = (tiles.core_px, tiles.halo_px, self.batches["masks"])
+        stitch = self.experiment.stitch
+        joined = (stitch.seams, stitch.seam_iou if stitch.seams == "iou" else None)
+        masks = _hash(predict, cells, joined, cut)
         output = self.experiment.output
-        labels = _hash(masks, self.version, self.unit.target, tiles.batches.paint)
+        labels = _hash(masks, self.version, self.unit.target, self.batches["paint"])
         rows = (self.experiment.measure.model_dump(), self.experiment.qc.model_dump())
         audit = (output.into_image, output.export)
         measure = _hash(labels, rows)
         return {
-            "prepare": _hash(self.image.identity),
+            "prepare": _hash(source),
             "predict": predict,
             "masks": masks,
             "labels": labels,
@@ -220,31 +225,39 @@ def _hash(*parts: Any) -> str:
 
 
 def _said(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
 
 
-def _model_hash(model: str | None) -> str | None:
+def _model_hash(model: str | None) -> list[str] | None:
+    """Return what is to be known of a model; what a peer's file means its name decides too."""
     if model is None:
         return None
-    if model.startswith(PREFIX):
-        return sha256_of(Path(model.removeprefix(PREFIX)))
-    return sha256_of(resolve(model))
+    if model.startswith(SAM_PREFIX):
+        return [sha256_of(Path(model.removeprefix(SAM_PREFIX)))]
+    path = resolve(model)
+    if path.suffix == ".safetensors":
+        return [sha256_of(path)]
+    sizes = (path.with_name(f"{path.name}_size.npy"), path.with_name(f"size_{path.name}.npy"))
+    return [path.name, *(sha256_of(file) for file in (path, *sizes) if file.is_file())]
 
 
-def unit_runs(experiment: Experiment) -> list[UnitRun]:
-    """Return all units of an experiment, their images opened.
+def unit_runs(experiment: Experiment) -> Iterator[UnitRun]:
+    """Yield all units of an experiment, each opened when it is asked for: a picture is in memory.
 
     Parameters
     ----------
     experiment : Experiment
         What is meant.
 
-    Returns
-    -------
-    list of UnitRun
+    Yields
+    ------
+    UnitRun
         In the order of the file.
     """
-    return [open_unit(experiment, unit) for unit in units(experiment)]
+    for unit in units(experiment):
+        yield open_unit(experiment, unit)
 
 
 def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
@@ -276,16 +289,20 @@ def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
             f"{entry.path} has {image.n_times} times and one is needed. Save each as an image."
         )
     chosen = settings_of(experiment, entry, unit.target)
-    return UnitRun(
-        unit, experiment, chosen, image, RunPaths(experiment.output.dir), _ndim_of(chosen.model)
-    )
+    ndim = _ndim_of(chosen.model)
+    return UnitRun(unit, experiment, chosen, image, RunPaths(Path(experiment.output.dir)), ndim)
+
+
+def _ndim_of(model: str) -> int:
+    if model.startswith(SAM_PREFIX):
+        return 2
+    path = resolve(model)
+    return _stored_ndim(path, os.stat(path).st_mtime_ns)
 
 
 @cache
-def _ndim_of(model: str) -> int:
-    if model.startswith(PREFIX):
-        return 2
-    return load_model(model).info.architecture.ndim
+def _stored_ndim(path: Path, _written: int) -> int:
+    return load_model(path).info.architecture.ndim
 
 
 def source_of_image(image: OpenImage) -> ImageSource:

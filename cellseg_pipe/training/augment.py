@@ -5,61 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cellseg_pipe.training.prepare import Prepared
+from cellseg_pipe.training.settings import Augmentation
 
-__all__ = ["Augmentation", "Crop", "Sampler"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """What is done to crops, and how often.
-
-    Parameters
-    ----------
-    crop_px : int
-        Edge of a crop.
-    margin_px : int
-        Labels are drawn this much beyond the crop, so that a cell which the crop cuts keeps its
-        centre; the image's own border is where cells end.
-    scale_octaves : float
-        Cells are drawn up to this many octaves larger or smaller than the network's diameter.
-    rotate : bool
-        By any angle; else by none.
-    gamma, gain, offset : tuple of float
-        Ranges of what is done to grey values.
-    blur_px : tuple of float
-        Range of the sigma of a blur.
-    photons : tuple of float
-        Range of the photons at full brightness of Poisson noise.
-    noise : tuple of float
-        Range of the sigma of gaussian noise.
-    p_blur, p_poisson, p_noise, p_invert, p_drop : float
-        How often; drop leaves out the second and further inputs.
-    p_empty : float
-        How often a crop shows only noise, without any cell.
-    """
-
-    crop_px: int = 160
-    margin_px: int = 32
-    scale_octaves: float = 0.8
-    rotate: bool = True
-    gamma: tuple[float, float] = (0.6, 1.6)
-    gain: tuple[float, float] = (0.6, 1.5)
-    offset: tuple[float, float] = (-0.1, 0.1)
-    blur_px: tuple[float, float] = (0.4, 1.5)
-    photons: tuple[float, float] = (5.0, 200.0)
-    noise: tuple[float, float] = (0.01, 0.12)
-    p_blur: float = 0.3
-    p_poisson: float = 0.3
-    p_noise: float = 0.3
-    p_invert: float = 0.1
-    p_drop: float = 0.2
-    p_empty: float = 0.02
+__all__ = ["Crop", "Sampler", "chances"]
 
 
 @dataclass(frozen=True)
@@ -72,12 +27,15 @@ class Crop:
         Normalised, with all that was done to them.
     labels : int32 array [edge + 2 margin, edge + 2 margin]
         Objects from 1, -1 for what is ignored, with a margin.
+    classes : int16 array [n_objects + 1]
+        Class of each object from 1; 0 where it is not known.
     source : str
         Which image it is of.
     """
 
     pixels: NDArray[np.float32]
     labels: NDArray[np.int32]
+    classes: NDArray[np.int16]
     source: str
 
 
@@ -132,11 +90,10 @@ class Sampler:
         how = self.augmentation
         if rng.random() < how.p_empty:
             return _empty(rng, len(image.pixels), how)
-        factor = self._scale(image, rng)
-        pixels, labels, inside = _warped(image, factor, rng, how)
-        pixels = _regrey(pixels, rng, how)
-        pixels *= inside  # beyond the image there is nothing, as when segmenting
-        return Crop(pixels, labels, image.pair.image)
+        view = _viewed(image, self._scale(image, rng), rng, how=how)
+        pixels = _regrey(view.pixels(image.pixels), rng, how)
+        pixels *= view.inside()  # beyond the image there is nothing, as when segmenting
+        return Crop(pixels, view.labels(image.labels), image.classes, image.pair.image)
 
     def _scale(self, image: Prepared, rng: np.random.Generator) -> float:
         known = image.diameter_px if math.isfinite(image.diameter_px) else self._usual_px
@@ -165,27 +122,64 @@ def chances(images: Sequence[Prepared]) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def _warped(
-    image: Prepared, factor: float, rng: np.random.Generator, how: Augmentation
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-    """Return pixels, labels with their margin, and where the image is, rotated and scaled."""
+@dataclass(frozen=True)
+class View:
+    """How a crop lies in its image.
+
+    Parameters
+    ----------
+    turn : float64 array [2, 2]
+        From steps of the crop to those of the image.
+    centre : tuple of float
+        Where the middle of the crop lies in the image.
+    edge_px, margin_px : int
+        Of the crop, and how much more than it is read on each side.
+    shape : tuple of int
+        Of the image.
+    """
+
+    turn: NDArray[np.float64]
+    centre: tuple[float, float]
+    edge_px: int
+    margin_px: int
+    shape: tuple[int, ...]
+
+    def pixels(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the crop of an image [C, y, x], 0 beyond it."""
+        return np.stack([self._warped(plane, self.edge_px, order=1) for plane in self._part(array)])
+
+    def labels(self, array: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the crop of labels [y, x] with its margin, 0 beyond the image."""
+        (plane,) = self._part(array[None])
+        return self._warped(plane, self.edge_px + 2 * self.margin_px, order=0)
+
+    def inside(self) -> NDArray[np.float32]:
+        """Return 1 where the crop shows the image."""
+        (plane,) = self._part(np.broadcast_to(np.float32(1), (1, *self.shape)))
+        return self._warped(plane, self.edge_px, order=0)
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """What part of the image is read."""
+        wide = self.edge_px + 2 * self.margin_px
+        return _needed(self.turn, self.centre, wide, shape=self.shape)
+
+    def _part(self, array: NDArray[Any]) -> NDArray[Any]:
+        part = np.asarray(array[(slice(None), *self.box)])
+        return part.astype(np.float32) if part.dtype.kind == "f" else part
+
+    def _warped(self, plane: NDArray[Any], edge: int, *, order: int) -> NDArray[Any]:
+        centre = np.array(self.centre) - [part.start for part in self.box]
+        offset = centre - self.turn @ np.full(2, (edge - 1) / 2)
+        return ndimage.affine_transform(plane, self.turn, offset, (edge, edge), order=order)
+
+
+def _viewed(image: Prepared, factor: float, rng: np.random.Generator, *, how: Augmentation) -> View:
+    """Return a view, turned and mirrored by chance, in which cells are larger by a factor."""
     turn = _turn(rng, how) / factor
-    centre = [_centre(n, how.crop_px / factor, rng) for n in image.labels.shape]
-    wide = how.crop_px + 2 * how.margin_px
-
-    def placed(array: NDArray, edge: int, order: int, beyond: float) -> NDArray:
-        offset = np.asarray(centre) - turn @ np.full(2, (edge - 1) / 2)
-        return ndimage.affine_transform(
-            array, turn, offset, (edge, edge), order=order, mode="constant", cval=beyond
-        )
-
-    box = _needed(turn, centre, wide, image.labels.shape)
-    centre = [c - b.start for c, b in zip(centre, box, strict=True)]
-    part = np.asarray(image.pixels[(slice(None), *box)], np.float32)
-    pixels = np.stack([placed(channel, how.crop_px, 1, 0.0) for channel in part])
-    inside = placed(np.ones(part.shape[1:], np.float32), how.crop_px, 0, 0.0)
-    labels = placed(np.asarray(image.labels[box]), wide, 0, 0)
-    return pixels, labels, inside
+    shape = image.labels.shape
+    y, x = (_centre(n, how.crop_px / factor, rng) for n in shape)
+    return View(turn, (y, x), how.crop_px, how.margin_px, shape)
 
 
 def _turn(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float64]:
@@ -203,9 +197,9 @@ def _centre(n: int, edge: float, rng: np.random.Generator) -> float:
 
 
 def _needed(
-    turn: NDArray[np.float64], centre: Sequence[float], wide: int, shape: Sequence[int]
+    turn: NDArray[np.float64], centre: Sequence[float], wide: int, *, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Return what part of an image a crop reads, with a pixel to spare."""
+    """Return what part of an image a crop reads, with a pixel to spare; never all of a large one."""
     reach = np.abs(turn).sum(axis=1) * wide / 2 + 2
     box = []
     for c, r, n in zip(centre, reach, shape, strict=True):
@@ -251,4 +245,4 @@ def _empty(rng: np.random.Generator, n_inputs: int, how: Augmentation) -> Crop:
     pixels = np.zeros((n_inputs, edge, edge), np.float32)
     pixels[0] = (noise - low) / (high - low)
     wide = edge + 2 * how.margin_px
-    return Crop(pixels, np.zeros((wide, wide), np.int32), "noise")
+    return Crop(pixels, np.zeros((wide, wide), np.int32), np.zeros(1, np.int16), "noise")

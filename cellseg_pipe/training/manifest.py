@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 __all__ = ["Pair", "Split", "read_folder", "read_manifest", "split_by_group", "write_manifest"]
 
@@ -35,6 +35,9 @@ class Pair:
         What the network's inputs take, as in `channels=`, separated by commas; empty for the usual.
     spacing_um : str
         Size of a voxel along z, y, x, separated by slashes, where the file does not say it.
+    classes : str
+        File that tells the class of each object: an image of class numbers from 1, or JSON or CSV
+        of label and class; empty where classes are not known.
     """
 
     image: str
@@ -44,6 +47,7 @@ class Pair:
     split: Split = "train"
     channels: str = ""
     spacing_um: str = ""
+    classes: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -78,11 +82,20 @@ def read_manifest(path: Path | str) -> tuple[Pair, ...]:
                 f"{path} needs the columns {', '.join(known)} (image and labels at least), got"
                 f" {', '.join(found) or 'none'}."
             )
-        pairs = tuple(Pair(**{k: v for k, v in row.items() if v}) for row in reader)
+        pairs = tuple(_pair(row, f"{path}:{reader.line_num}") for row in reader)
     if not pairs:
         raise ValueError(f"{path} needs a row for each image, and has none.")
     check_groups(pairs)
     return pairs
+
+
+def _pair(row: dict[str | None, Any], where: str) -> Pair:
+    """Return the pair of a row, which has as many entries as there are columns."""
+    if None in row or None in row.values():
+        raise ValueError(f"{where} needs an entry for each column. Quote names that hold a comma.")
+    if empty := [name for name in REQUIRED if not row[name]]:
+        raise ValueError(f"{where} needs {' and '.join(empty)}, got nothing.")
+    return Pair(**{str(name): text for name, text in row.items() if text})
 
 
 def write_manifest(path: Path | str, pairs: Iterable[Pair]) -> None:

@@ -22,7 +22,7 @@ from cellseg_pipe.config import (
     units,
 )
 from cellseg_pipe.kernels import follow
-from cellseg_pipe.nets.sam import PREFIX
+from cellseg_pipe.nets.catalog import SAM_PREFIX
 from cellseg_pipe.segmentation import Settings, plan
 from cellseg_pipe.segmentation.settings import CHOICES, LOWEST
 
@@ -147,7 +147,7 @@ def test_choices_are_those_of_settings(name):
 
 def test_numbers_written_out_here_are_those_of_other_modules():
     assert _kinds.REACH_MAX == follow.REACH_MAX
-    assert _kinds.SAM == PREFIX
+    assert _kinds.SAM == SAM_PREFIX
     assert sys.modules[propose.__module__].ANISOTROPY_3D == plan.ANISOTROPY_3D
 
 

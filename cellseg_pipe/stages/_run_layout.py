@@ -1,0 +1,213 @@
+"""The jobs of a run, their files and what each needs: names only, nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellseg_pipe.paths import RunPaths, StagePaths
+
+__all__ = ["PLANS", "RunLayout", "StageLayout", "UnitLayout"]
+
+# Stages of one job that make a JSON file of their own.
+PLANS = ("prepare", "plan", "tiles", "audit")
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """One stage of a unit.
+
+    Parameters
+    ----------
+    name : str
+        Of the stage.
+    digest : str
+        Hash of all that it depends on.
+    n_batches : int
+        Its jobs.
+    needs : tuple of str
+        Stages that must be done before.
+    """
+
+    name: str
+    digest: str
+    n_batches: int
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnitLayout:
+    """The stages of a unit, in order.
+
+    Parameters
+    ----------
+    name : str
+        Of the unit.
+    stages : tuple of StageLayout
+        Each after those that it needs.
+    """
+
+    name: str
+    stages: tuple[StageLayout, ...]
+
+    def stage(self, name: str) -> StageLayout:
+        """Return one stage.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+
+        Returns
+        -------
+        StageLayout
+            The stage.
+        """
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """A run: where it is, and its units.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the results.
+    config : path
+        The experiment in effect, which jobs read.
+    digest : str
+        Hash of the experiment and of all that its units depend on.
+    units : tuple of UnitLayout
+        In the order of the experiment.
+    threads : int, optional
+        Of a job; None for all that it may use.
+    device : str
+        Where the network runs.
+    """
+
+    root: Path
+    config: Path
+    digest: str
+    units: tuple[UnitLayout, ...]
+    threads: int | None = None
+    device: str = "auto"
+
+    @property
+    def paths(self) -> RunPaths:
+        """All files of the run."""
+        return RunPaths(self.root)
+
+    @property
+    def file(self) -> Path:
+        """Where this is written down."""
+        return self.config.with_name(f"{self.config.stem.replace('config-', 'layout-', 1)}.json")
+
+    @property
+    def marker(self) -> Path:
+        """What says that this very run is finished."""
+        return self.paths.runs / f"finished-{self.digest}.json"
+
+    def unit(self, name: str) -> UnitLayout:
+        """Return a unit.
+
+        Parameters
+        ----------
+        name : str
+            Of the unit, or of its folder.
+
+        Returns
+        -------
+        UnitLayout
+            The unit.
+        """
+        return next(u for u in self.units if name in (u.name, self.paths.unit(u.name).root.name))
+
+    def files(self, unit: str, stage: str) -> StagePaths:
+        """Return the files of a stage.
+
+        Parameters
+        ----------
+        unit, stage : str
+            Their names.
+
+        Returns
+        -------
+        StagePaths
+            Of this run.
+        """
+        known = self.unit(unit)
+        return self.paths.unit(known.name).stage(stage, known.stage(stage).digest)
+
+    def outputs(self, unit: str, stage: str) -> list[str]:
+        """Return the files that say that a stage is done, seen from the run's folder.
+
+        Parameters
+        ----------
+        unit, stage : str
+            Their names.
+
+        Returns
+        -------
+        list of str
+            One per job.
+        """
+        files = self.files(unit, stage)
+        if stage in PLANS:
+            return [self.inside(files.plan)]
+        n_batches = self.unit(unit).stage(stage).n_batches
+        return [self.inside(files.done(batch)) for batch in range(n_batches)]
+
+    def inputs(self, unit: str, stage: str) -> list[str]:
+        """Return the files that must be there before a stage begins.
+
+        Parameters
+        ----------
+        unit, stage : str
+            Their names.
+
+        Returns
+        -------
+        list of str
+            Outputs of other stages.
+        """
+        needs = self.unit(unit).stage(stage).needs
+        return [name for need in needs for name in self.outputs(unit, need)]
+
+    def pattern(self, stage: str) -> str:
+        """Return the name of a job's output for all units, seen from the run's folder.
+
+        Parameters
+        ----------
+        stage : str
+            Its name, which may be a wildcard itself.
+
+        Returns
+        -------
+        str
+            With `{unit}`, `{digest}` and, where there are several jobs, `{batch}`.
+        """
+        folder = f"{self.inside(self.paths.runs)}/{{unit}}/{stage}-{{digest}}"
+        return f"{folder}/{stage}.json" if stage in PLANS else f"{folder}/done/{{batch}}.json"
+
+    def inside(self, path: Path) -> str:
+        """Return the name of a file as seen from the run's folder: a run may be moved.
+
+        Parameters
+        ----------
+        path : path
+            In the run's folder.
+
+        Returns
+        -------
+        str
+            Without that folder.
+        """
+        return path.relative_to(self.root).as_posix()
+
+    def jobs(self) -> Iterator[tuple[str, StageLayout]]:
+        """Yield unit and stage of all stages of all units."""
+        for unit in self.units:
+            for stage in unit.stages:
+                yield unit.name, stage
