@@ -1,6 +1,7 @@
 # Segments the images of an experiment file:
 #   snakemake --profile profiles/local --configfile my.yaml
 if not config:
+
     configfile: "config/config.yaml"
 
 
@@ -12,6 +13,6 @@ include: "workflow/rules/measure.smk"
 
 
 rule all:
+    default_target: True
     input:
         RUN.marker,
-    default_target: True

@@ -11,6 +11,7 @@ from pathlib import Path
 from cellseg_pipe import __version__
 from cellseg_pipe.cli._pipeline import add_pipeline
 from cellseg_pipe.cli._segment import add_segment
+from cellseg_pipe.cli._train import add_train
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log every step")
     commands = parser.add_subparsers(title="commands", dest="name", required=True)
-    for add in (add_segment, add_pipeline, _add_evaluate, _add_models, _add_synth):
+    for add in (add_segment, add_pipeline, add_train, _add_evaluate, _add_models, _add_synth):
         add(commands, common)
     return parser
 

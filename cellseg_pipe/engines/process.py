@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from cellseg_pipe.config import Experiment
 from cellseg_pipe.ledger import RunLock
@@ -39,7 +40,7 @@ def run(
     RunPaths
         Where the results are.
     """
-    paths = RunPaths(experiment.output.dir)
+    paths = RunPaths(Path(experiment.output.dir))
     paths.root.mkdir(parents=True, exist_ok=True)
     with RunLock(paths.run_lock, job="cellseg run"):
         layout = layout_of(experiment)

@@ -5,20 +5,31 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cellseg_pipe.ledger import RunLock
-from cellseg_pipe.stages.layout import RunLayout, layout_of, read_layout
+from cellseg_pipe.engines._snakemake_state import earlier_jobs, log_in
+from cellseg_pipe.ledger import Held, RunLock
+from cellseg_pipe.stages.layout import RunLayout, keep, lay_out, read_layout
 
 __all__ = ["SNAKEFILE", "Workflow"]
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 LAYOUT = "CELLSEG_LAYOUT"  # tells jobs which file to read
 LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
+BESIDE_MB = 500
 LEAST_MINUTES = 20
 MARGIN = 1.5  # of predicted minutes
+GROWTH = 1.5  # of memory with each attempt
+CLUSTER_THREADS = 4  # of a job, where the machine that starts it says nothing of those that run it
+NO_DIRECTORY = (
+    "--directory needs to be left out: a run keeps its state in its own folder, which is output.dir"
+    " of the experiment file."
+)
+# Stages that are not predicted themselves, and those that they resemble.
+LIKE = {"link": "masks", "number": "masks", "level": "paint", "audit": "measure"}
 
 
 class Workflow:
@@ -33,17 +44,30 @@ class Workflow:
     """
 
     def __init__(self, config: Mapping[str, Any], workflow: Any) -> None:
+        self._workflow = workflow
         self._lock: RunLock | None = None
-        self._layout = self._read(config, workflow)
+        self._text = ""
+        self._known: dict[str, dict[str, Mapping[str, float]]] = {}
+        self._layout = self._read(config)
+        # Jobs are run by the program of this very environment, active or not.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-    def _read(self, config: Mapping[str, Any], workflow: Any) -> RunLayout:
+    def _read(self, config: Mapping[str, Any]) -> RunLayout:
         """Return the layout: made by the main process, read by its jobs on any node."""
-        if workflow.is_main_process:
-            files = [str(file) for file in getattr(workflow, "configfiles", [])]
-            layout = layout_of(config, source=files[-1] if files else None)
-            os.environ[LAYOUT] = str(layout.file)
-            return layout
-        return read_layout(os.environ.get(LAYOUT, Path.cwd()))
+        if not self._workflow.is_main_process:
+            return read_layout(os.environ.get(LAYOUT, Path.cwd()))
+        manager = self._workflow.logger_manager
+        files = [str(file) for file in self._workflow.configfiles]
+        try:
+            if self._workflow.overwrite_workdir is not None:
+                raise ValueError(NO_DIRECTORY)
+            layout, self._text = lay_out(config, source=files[-1] if files else None)
+        except (OSError, TypeError, ValueError) as error:
+            log_in(None, manager)
+            raise _error(str(error)) from None
+        os.environ[LAYOUT] = str(layout.file)
+        log_in(layout.root, manager)
+        return layout
 
     @property
     def root(self) -> str:
@@ -53,12 +77,12 @@ class Workflow:
     @property
     def config(self) -> str:
         """The experiment in effect."""
-        return str(self._layout.config)
+        return self._layout.inside(self._layout.config)
 
     @property
     def marker(self) -> str:
         """What says that the run is finished."""
-        return str(self._layout.marker)
+        return self._layout.inside(self._layout.marker)
 
     @property
     def audits(self) -> list[str]:
@@ -66,20 +90,26 @@ class Workflow:
         return [self._layout.outputs(unit.name, "audit")[0] for unit in self._layout.units]
 
     @property
-    def threads(self) -> int:
-        """Threads of a job."""
-        said = self._experiment("resources").get("threads", "auto")
-        return (os.cpu_count() or 1) if said == "auto" else int(said)
-
-    @property
     def gpus(self) -> int:
         """GPUs of a job that runs the network."""
-        return int(self._experiment("resources").get("device") == "cuda")
+        return int(self._layout.device == "cuda")
 
-    def _experiment(self, section: str) -> dict[str, Any]:
-        import yaml
+    def threads(self, _wildcards: Any) -> int:
+        """Return the threads of a job.
 
-        return yaml.safe_load(self._layout.config.read_text()).get(section) or {}
+        Parameters
+        ----------
+        _wildcards : Wildcards
+            Of the job.
+
+        Returns
+        -------
+        int
+            What the experiment says, else all of this machine, or a few of another one's.
+        """
+        if self._layout.threads is not None:
+            return self._layout.threads
+        return (os.cpu_count() or 1) if self._workflow.local_exec else CLUSTER_THREADS
 
     def pattern(self, stage: str) -> str:
         """Return the output of a rule.
@@ -148,22 +178,28 @@ class Workflow:
 
     def _beside(self, stage: str, ending: str) -> str:
         batch = ".{batch}" if "{batch}" in self.pattern(stage) else ""
-        return f"{self._layout.paths.logs}/{{unit}}/{stage}-{{digest}}{batch}.{ending}"
+        return f"{self._logs}/{{unit}}/{stage}-{{digest}}{batch}.{ending}"
 
-    def log_of(self, name: str) -> str:
-        """Return the log of a rule without wildcards.
+    @property
+    def _logs(self) -> str:
+        return self._layout.inside(self._layout.paths.logs)
+
+    def file_of(self, name: str, ending: str) -> str:
+        """Return the log or benchmark of a rule without wildcards.
 
         Parameters
         ----------
         name : str
             Of the rule.
+        ending : {"log", "tsv"}
+            Which one.
 
         Returns
         -------
         str
             The file.
         """
-        return f"{self._layout.paths.logs}/{name}-{self._layout.digest}.log"
+        return f"{self._logs}/{name}-{self._layout.digest}.{ending}"
 
     def memory_mb(self, stage: str) -> Callable[..., int]:
         """Return what gives the memory of a job, from its plan where that is there.
@@ -180,8 +216,8 @@ class Workflow:
         """
 
         def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards.unit).get(f"{stage}_bytes", 0)
-            return math.ceil(max(LEAST_MB, said / 1e6 + LEAST_MB / 3) * 1.5 ** (attempt - 1))
+            said = self._planned(wildcards.unit, stage).get("memory_bytes", 0)
+            return math.ceil(max(LEAST_MB, said / 1e6 + BESIDE_MB) * GROWTH ** (attempt - 1))
 
         return needed
 
@@ -200,27 +236,48 @@ class Workflow:
         """
 
         def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards.unit).get(f"{stage}_s", 0) / 60 * MARGIN
-            return math.ceil(max(LEAST_MINUTES, said) * attempt)
+            said = self._planned(wildcards.unit, stage)
+            seconds = said.get("seconds", 0) / max(said.get("n_jobs", 1), 1)
+            return math.ceil(max(LEAST_MINUTES, seconds / 60 * MARGIN) * attempt)
 
         return needed
 
-    def _planned(self, unit: str) -> dict[str, float]:
-        """Return what the plans of a unit predict; nothing before they are made."""
-        found: dict[str, float] = {}
-        path = self._layout.files(unit, "tiles").plan
-        for cost in json.loads(path.read_text())["predicted"] if path.exists() else ():
-            found[f"{cost['stage']}_bytes"] = cost["memory_bytes"]
-            found[f"{cost['stage']}_s"] = cost["seconds"] / cost["n_jobs"]
-        return found
+    def _planned(self, unit: str, stage: str) -> Mapping[str, float]:
+        """Return what the plan of a unit predicts of a stage; nothing before it is made."""
+        if unit not in self._known:
+            plan = self._layout.files(unit, "tiles").plan
+            if not plan.exists():
+                return {}
+            costs = json.loads(plan.read_text())["predicted"]
+            self._known[unit] = {cost["stage"]: cost for cost in costs}
+        return self._known[unit].get(LIKE.get(stage, stage), {})
 
     def begin(self) -> None:
-        """Keep other runs from this folder."""
-        self._lock = RunLock(self._layout.paths.run_lock, job="snakemake")
-        self._lock.__enter__()
+        """Keep other runs from this folder, and make it that of this one."""
+        paths = self._layout.paths
+        lock = RunLock(paths.run_lock, job="snakemake")
+        try:
+            lock.__enter__()
+        except Held as error:
+            raise _error(str(error)) from None
+        self._lock = lock
+        if pids := earlier_jobs(paths.root):
+            self.end()
+            numbers = " ".join(map(str, pids))
+            raise _error(
+                f"jobs of an earlier start still work in {paths.root}: processes {numbers}. Wait"
+                f" until they end, or end them (kill {numbers}), and start again."
+            )
+        keep(self._layout, self._text)
 
     def end(self) -> None:
         """Let other runs have it."""
         if self._lock is not None:
             self._lock.__exit__(None, None, None)
             self._lock = None
+
+
+def _error(text: str) -> Exception:
+    from snakemake.exceptions import WorkflowError  # type: ignore[import-untyped]
+
+    return WorkflowError(text)

@@ -116,7 +116,7 @@ def _snakemake(
 
 @contextlib.contextmanager
 def _shown(folder: Path) -> Iterator[None]:
-    """Show how far a run is while it goes on: a line that changes, or on no terminal one a minute."""
+    """Show how far a run is: a line that changes, or on no terminal one a minute."""
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(folder, stop), daemon=True)
     watcher.start()

@@ -48,7 +48,7 @@ class RemoteStore:
 
     @cached_property
     def _files(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs
 
         options = self.options
         try:
@@ -110,7 +110,7 @@ def _remote_faults() -> tuple[type[Exception], ...]:
     else:
         faults.append(ClientError)
     try:
-        from botocore import exceptions as aws  # type: ignore[import-untyped]
+        from botocore import exceptions as aws
     except ImportError:
         pass
     else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from imagecodecs import zstd_decode, zstd_encode
+from imagecodecs import ZstdError, zstd_decode, zstd_encode
 from numpy.typing import NDArray
 
 __all__ = ["pack", "unpack"]
@@ -34,7 +34,9 @@ def pack(arrays: Mapping[str, NDArray[Any]], **numbers: Any) -> bytes:
     """
     parts, described = [], []
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"pack needs arrays of numbers or booleans, got {array.dtype}: {name}.")
         part = zstd_encode(array.tobytes(), level=LEVEL) if array.size else b""
         described.append([name, array.dtype.str, list(np.shape(array)), len(part)])
         parts.append(part)
@@ -57,12 +59,18 @@ def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     numbers : dict
         By name.
     """
-    (length,) = HEAD.unpack_from(blob)
-    place = HEAD.size + length
-    head = json.loads(blob[HEAD.size : place])
-    arrays = {}
-    for name, dtype, shape, n_bytes in head["arrays"]:
-        part = zstd_decode(blob[place : place + n_bytes]) if n_bytes else b""
-        arrays[name] = np.frombuffer(part, np.dtype(dtype)).reshape(shape)
-        place += n_bytes
+    try:
+        (length,) = HEAD.unpack_from(blob)
+        place = HEAD.size + length
+        head = json.loads(blob[HEAD.size : place])
+        arrays = {}
+        for name, dtype, shape, n_bytes in head["arrays"]:
+            part = zstd_decode(blob[place : place + n_bytes]) if n_bytes else b""
+            arrays[name] = np.frombuffer(part, np.dtype(dtype)).reshape(shape)
+            place += n_bytes
+    except (struct.error, ValueError, ZstdError) as error:
+        raise ValueError(
+            f"these {len(blob)} bytes are no packed arrays, or not all of them: {error}. Make the"
+            " tile that they are of again."
+        ) from error
     return arrays, head["numbers"]

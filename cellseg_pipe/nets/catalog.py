@@ -19,7 +19,16 @@ from cellseg_pipe.nets._info import PUBLISHED, SAM_PREFIX, plain_name, sha256_of
 if TYPE_CHECKING:
     from cellseg_pipe.nets.checkpoint import Model
 
-__all__ = ["SAM_PREFIX", "Entry", "Folder", "add", "folders", "list_models", "load_model", "resolve"]
+__all__ = [
+    "SAM_PREFIX",
+    "Entry",
+    "Folder",
+    "add",
+    "folders",
+    "list_models",
+    "load_model",
+    "resolve",
+]
 
 log = logging.getLogger(__name__)
 

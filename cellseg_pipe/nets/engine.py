@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from cellseg_pipe.nets._info import SAM_PREFIX
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.nets.cpnet import Architecture
 from cellseg_pipe.nets.fused import choose_precision, fuse
-from cellseg_pipe.nets._info import SAM_PREFIX
 from cellseg_pipe.nets.sam import SamEngine
 from cellseg_pipe.nets.size import SizeModel
 

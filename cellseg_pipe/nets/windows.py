@@ -213,8 +213,8 @@ def predict(
         for index in batch:
             shape = view.lattice.box(index).shape
             if index not in outputs:
-                values = nothing(shape, net.n_outputs, n_axes=len(view.axes))
-                yield Record(index, values, np.zeros(0, np.float32))
+                left_out = nothing(shape, net.n_outputs, n_axes=len(view.axes))
+                yield Record(index, left_out, np.zeros(0, np.float32))
             else:
                 values, style = outputs[index]
                 yield Record(index, through_door(values, shape), style)

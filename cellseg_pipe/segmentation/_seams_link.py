@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe.kernels import union_find
-from cellseg_pipe.kernels.link import _exact_iou, check_threshold
+from cellseg_pipe.kernels.link import check_threshold
+from cellseg_pipe.segmentation._seams_join import Edges, join_nodes, mutual_links
 from cellseg_pipe.segmentation._seams_nodes import Nodes
-from cellseg_pipe.segmentation._seams_rank import Claims, Edges, claims_of, settle
+from cellseg_pipe.segmentation._seams_rank import Claims, claims_of, settle
 from cellseg_pipe.segmentation._seams_view import SeamTable
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, rules_of
@@ -116,7 +116,8 @@ class Linked:
         place = int(np.searchsorted(self.number, number))
         if place == len(self.number) or self.number[place] != number:
             raise ValueError(
-                f"tile {number} was not among the {len(self.number)} that were linked."
+                f"Linked.of needs one of the {len(self.number)} tiles that were linked, got"
+                f" {number}. Link the nodes of all tiles."
             )
         rows = slice(int(self.first[place]), int(self.first[place + 1]))
         return Part(**{name: values[rows] for name, values in vars(self.parts).items()})
@@ -166,12 +167,12 @@ def link_views(
     tile = np.repeat(np.arange(len(tiles)), np.diff(first))
     every = _together(tiles, ndim=len(plan.walk_shape))
     edges = _edges(tables, number, first)
-    links = _mutual_best(edges, tile, seam_iou=seam_iou)
-    component, refused = _joined(links, tile)
+    links = mutual_links(edges, tile, seam_iou=seam_iou)
+    component, refused = join_nodes(links, tile)
     rules = rules_of(plan, None)
     limits = {name: rules[name] for name in ("min_size_px", "max_size_px")}
     claims = claims_of(component, every, **limits)
-    rank, hidden = settle(claims, edges, every)
+    rank, hidden = settle(claims, edges, every, min_size_px=limits["min_size_px"])
     blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
     parts = _numbered(claims, rank, every, blocks=blocks)
     conflicts = _conflicts(links[refused], every, number=number, first=first)
@@ -221,57 +222,6 @@ def _edges(
         for column, value in zip(columns, values, strict=True):
             column.append(value)
     return Edges(*(np.concatenate(column) for column in columns))
-
-
-def _mutual_best(edges: Edges, tile: NDArray[np.int64], *, seam_iou: float) -> Edges:
-    """Return the pairs in which each is the other's best in its tile, the best pair first."""
-    # A quotient and a threshold are rounded alike, so that 1 of 2 pixels reaches .5.
-    near = edges[edges.shared / edges.union >= seam_iou]
-    worse = ~_exact_iou(near.shared, near.union)
-    ranked = near[np.lexsort((near.right, near.left, -near.shared, worse))]
-    n_tiles = int(tile.max(initial=-1)) + 1
-    best = _is_first(ranked.left * n_tiles + tile[ranked.right])
-    best &= _is_first(ranked.right * n_tiles + tile[ranked.left])
-    return ranked[best]
-
-
-def _is_first(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return where a value occurs for the first time."""
-    first = np.zeros(values.size, bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
-
-
-def _joined(links: Edges, tile: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
-    """Return the component of each node, and which links were refused.
-
-    Where all nodes that hang together are of different tiles nothing is ever refused. Only the
-    links of other components are made one after the other.
-    """
-    component = union_find(tile.size, links.left, links.right)
-    twice = component.astype(np.int64) * (int(tile.max(initial=0)) + 1) + tile
-    doubtful = np.zeros(tile.size, bool)
-    doubtful[component[~_is_first(twice)]] = True
-    slow = np.flatnonzero(doubtful[component[links.left]])
-    members = {node: [node] for node in np.flatnonzero(doubtful[component]).tolist()}
-    tiles = {node: {int(tile[node])} for node in members}
-    root = {node: node for node in members}
-    refused = []
-    for row, a, b in zip(
-        slow.tolist(), links.left[slow].tolist(), links.right[slow].tolist(), strict=True
-    ):
-        few, many = sorted((root[a], root[b]), key=lambda node: (len(members[node]), node))
-        if few == many:
-            continue
-        if not tiles[few].isdisjoint(tiles[many]):
-            refused.append(row)
-            continue
-        root.update(dict.fromkeys(members[few], many))
-        members[many] += members.pop(few)
-        tiles[many] |= tiles.pop(few)
-    for nodes in (members[node] for node in set(root.values())):
-        component[nodes] = min(nodes)
-    return component, np.asarray(refused, np.intp)
 
 
 def _numbered(claims: Claims, rank: NDArray[np.uint32], nodes: Nodes, *, blocks: Grid) -> Part:

@@ -7,38 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg_pipe.segmentation._seams_join import Edges
 from cellseg_pipe.segmentation._seams_nodes import Nodes
 
-__all__ = ["PAINT_CORE", "PAINT_NOTHING", "PAINT_WHOLE", "Claims", "Edges", "claims_of", "settle"]
+__all__ = ["PAINT_CORE", "PAINT_NOTHING", "PAINT_WHOLE", "Claims", "claims_of", "settle"]
 
 PAINT_NOTHING, PAINT_CORE, PAINT_WHOLE = 0, 1, 2
 LEAST_LEFT = 0.5  # of its pixels; a cell of which others leave less is not painted
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Pairs of nodes of two tiles that share pixels, by row; the tile of the left one comes first.
-
-    Parameters
-    ----------
-    left, right : int64 array [n]
-        Rows of the nodes.
-    shared, union : int64 array [n]
-        Pixels with both, and with one or both, where both windows are.
-    in_left, in_right : int64 array [n]
-        Those of the shared pixels that lie in the core of the left tile, and of the right one.
-    """
-
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    shared: NDArray[np.int64]
-    union: NDArray[np.int64]
-    in_left: NDArray[np.int64]
-    in_right: NDArray[np.int64]
-
-    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Edges:
-        """Return some of the pairs."""
-        return Edges(**{name: values[rows] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -55,15 +30,15 @@ class Claims:
         The node that stands for each cell.
     size : int64 array [k]
         Pixels that it wants; 0 if it is not to be painted.
-    guest : bool array [k]
-        Whether no tile sees any of it in its own core.
+    quarters : int64 array [k]
+        How much of it lies in cores whose own tiles see it: 3 for three quarters or more.
     """
 
     cell: NDArray[np.int64]
     paints: NDArray[np.uint8]
     owner: NDArray[np.int64]
     size: NDArray[np.int64]
-    guest: NDArray[np.bool_]
+    quarters: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -127,18 +102,18 @@ def claims_of(
         paints=paints.astype(np.uint8),
         owner=owner.astype(np.int64),
         size=np.where(stays, size, 0),
-        guest=in_cores == 0,
+        quarters=np.minimum(4 * in_cores // np.maximum(size, 1), 3),
     )
 
 
 def settle(
-    claims: Claims, edges: Edges, nodes: Nodes
+    claims: Claims, edges: Edges, nodes: Nodes, *, min_size_px: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Rank the cells, and hide those of which better ones would leave too little.
 
-    Larger cells come first, of equal ones the first node's; last those that tiles see in their
-    halos alone, though the tile that is nearer does not. Where one tile sees one cell and the other
-    two, nothing tells who is right: the large one leaves the fewest pieces that are no cells.
+    First come cells of which more, by quarters, lies in cores whose own tiles see them: of two
+    tiles that disagree the one that a cell lies in is believed. Then larger cells, which leave the
+    fewest pieces that are no cells; of equal ones that of the first node.
 
     Parameters
     ----------
@@ -148,6 +123,8 @@ def settle(
         Of their nodes.
     nodes : Nodes
         Of all tiles.
+    min_size_px : int
+        Pixels that a cell has to keep.
 
     Returns
     -------
@@ -157,11 +134,15 @@ def settle(
         Owners of cells that were hidden.
     """
     wanted = np.flatnonzero(claims.size)
-    order = wanted[np.lexsort((claims.owner[wanted], -claims.size[wanted], claims.guest[wanted]))]
+    order = wanted[
+        np.lexsort((claims.owner[wanted], -claims.size[wanted], -claims.quarters[wanted]))
+    ]
     rank = np.zeros(claims.size.size, np.int64)
     rank[order] = np.arange(1, order.size + 1)
     losses = _losses(claims, edges, rank, same=_same_anchor(claims, rank, nodes))
-    hidden = _hidden(losses, np.concatenate([[0], claims.size[order]]))
+    size = np.concatenate([[0], claims.size[order]])
+    least = np.maximum((size * LEAST_LEFT).astype(np.int64), np.minimum(size, min_size_px))
+    hidden = _hidden(losses, size - least)
     rank[order[hidden - 1]] = 0
     return rank.astype(np.uint32), np.sort(claims.owner[order[hidden - 1]])
 
@@ -206,11 +187,10 @@ def _same_anchor(claims: Claims, rank: NDArray[np.int64], nodes: Nodes) -> NDArr
     return np.concatenate(pairs)
 
 
-def _hidden(losses: _Losses, size: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the ranks that keep too little; what is hidden itself takes nothing from others."""
-    total = np.zeros(size.size, np.int64)
+def _hidden(losses: _Losses, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ranks that lose more than allowed; what is hidden itself takes nothing."""
+    total = np.zeros(allowed.size, np.int64)
     np.add.at(total, losses.worse, losses.count)
-    allowed = (size * (1 - LEAST_LEFT)).astype(np.int64)
     # Few cells could lose that much at all; only these need to be looked at one after the other.
     doubtful = np.flatnonzero(total > allowed)
     starts, stops = (np.searchsorted(losses.worse, doubtful, side) for side in ("left", "right"))

@@ -78,4 +78,8 @@ def _live(value: Any) -> Any:
     fields = {name: part for name, part in value.items() if name != TAG}
     if value[TAG] == "array":
         return np.array(fields["values"], np.dtype(fields["dtype"]))
+    if value[TAG] not in KINDS:
+        raise ValueError(
+            f"a stored plan names {value[TAG]!r}, which this version does not know. Plan again."
+        )
     return KINDS[value[TAG]](**{name: _live(part) for name, part in fields.items()})

@@ -26,7 +26,17 @@ from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.tiles import Grid, block_ranks
 
-__all__ = ["BLOCK_PX", "DROPPED", "Found", "find_cells", "halo_px", "ids_of", "paint", "spread_px"]
+__all__ = [
+    "BLOCK_PX",
+    "DROPPED",
+    "Found",
+    "find_cells",
+    "halo_px",
+    "ids_of",
+    "paint",
+    "painted_from",
+    "spread_px",
+]
 
 # The units of numbering, fixed for ever: ids depend on nothing else.
 BLOCK_PX = {"2d": (2048, 2048), "planes": (1, 2048, 2048), "3d": (128, 256, 256)}
@@ -274,19 +284,40 @@ def _seen(labels: NDArray[np.uint32], n: int, *, plan: Plan, box: Box) -> NDArra
         return np.ones(n, bool)
     taken = []
     for axis, (low, high) in enumerate(zip(box.start, box.stop, strict=True)):
-        line = np.arange(plan.walk_shape[axis], dtype=np.uint32)[:, None]
-        used = resample_nearest(
-            line,
-            box=Box((0, 0), (plan.shape[axis], 1)),
-            origin=(0, 0),
-            source_shape=line.shape,
-            num=(plan.scale.den[axis], 1),
-            den=(plan.scale.num[axis], 1),
-        ).ravel()
-        taken.append(used[(used >= low) & (used < high)].astype(np.int64) - low)
+        used = painted_from(plan, axis)
+        taken.append(used[(used >= low) & (used < high)] - low)
     found = np.zeros(n + 1, bool)
     found[np.unique(labels[np.ix_(*taken)])] = True
     return found[1:]
+
+
+def painted_from(plan: Plan, axis: int) -> NDArray[np.int64]:
+    """Return from which pixel of the grid that was walked on each pixel of level 0 is painted.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    axis : int
+        Along which axis.
+
+    Returns
+    -------
+    int64 array [n]
+        Ascending; places along the axis.
+    """
+    line = np.arange(plan.walk_shape[axis], dtype=np.uint32)[:, None]
+    if plan.walks_level_0:
+        return line.ravel().astype(np.int64)
+    used = resample_nearest(
+        line,
+        box=Box((0, 0), (plan.shape[axis], 1)),
+        origin=(0, 0),
+        source_shape=line.shape,
+        num=(plan.scale.den[axis], 1),
+        den=(plan.scale.num[axis], 1),
+    )
+    return used.ravel().astype(np.int64)
 
 
 def ids_of(found: Found, first: NDArray[np.int64], plan: Plan) -> NDArray[np.uint32]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +24,7 @@ __all__ = [
     "lay_out",
     "layout_of",
     "read_layout",
-    "withdraw",
 ]
-
-STAGE = re.compile(r"(?P<name>[a-z]+)\d*-(?P<digest>[0-9a-f]{12})")
 
 
 def layout_of(
@@ -78,7 +73,7 @@ def lay_out(
     if not isinstance(experiment, Experiment):
         experiment = experiment_of(experiment, source=source)
     experiment = with_images(experiment)
-    paths, text = RunPaths(experiment.output.dir), dump(experiment)
+    paths, text = RunPaths(Path(experiment.output.dir)), dump(experiment)
     name = _digest(text)
     units = tuple(UnitLayout(unit.name, tuple(_stages(unit))) for unit in unit_runs(experiment))
     digest = _digest(text, [asdict(unit) for unit in units])
@@ -101,38 +96,6 @@ def keep(layout: RunLayout, text: str) -> None:
     _keep(layout.config, text.encode())
     _keep(layout.file, json.dumps(_plain(layout), indent=1).encode())
     os.utime(layout.file)  # the newest one is the run's: an earlier experiment may be taken up
-
-
-def withdraw(layout: RunLayout) -> None:
-    """Take back what says that results of other settings lie in this folder: they will not, soon.
-
-    Whoever goes back to those settings later then publishes them anew; labels that were replaced
-    are painted again, from the cells that are still there.
-
-    Parameters
-    ----------
-    layout : RunLayout
-        The run that begins.
-    """
-    for marker in layout.paths.runs.glob("finished-*.json"):
-        if marker != layout.marker:
-            marker.unlink()
-    for unit in layout.units:
-        scratch = layout.paths.unit(unit.name).scratch
-        kept = {layout.files(unit.name, stage.name).root for stage in unit.stages}
-        for folder in set(scratch.glob("*-*")) - kept:
-            if _says_published(folder):
-                shutil.rmtree(folder)
-
-
-def _says_published(folder: Path) -> bool:
-    """Tell whether a stage's folder says of labels or tables that they are in place."""
-    stage = STAGE.fullmatch(folder.name)
-    if stage is None or stage["name"] == "audit":
-        return stage is not None
-    # Publishing moves the labels away; those of a run that did not come so far are still good.
-    moved = not (folder.with_name(f"paint-{stage['digest']}") / "labels.ome.zarr").exists()
-    return moved and stage["name"] in ("paint", "level")
 
 
 def _stages(unit: Any) -> Iterator[StageLayout]:

@@ -29,7 +29,7 @@ from cellseg_pipe.segmentation.cells import (
 )
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
-from cellseg_pipe.segmentation.tiled import spread_px
+from cellseg_pipe.segmentation.tiled import painted_from, spread_px
 from cellseg_pipe.stages.number import read_numbers
 from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
@@ -102,7 +102,12 @@ def on_level_0(tiling: Tiling, core: Box) -> Box:
     """
     plan = tiling.plan
     wide = core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape))
-    return wide if plan.walks_level_0 else plan.scale.source_box(wide, plan.shape)
+    if plan.walks_level_0:
+        return wide
+    lines = [painted_from(plan, axis) for axis in range(len(plan.shape))]
+    start = [np.searchsorted(line, low) for line, low in zip(lines, wide.start, strict=True)]
+    stop = [np.searchsorted(line, high) for line, high in zip(lines, wide.stop, strict=True)]
+    return Box(tuple(map(int, start)), tuple(map(int, stop)))
 
 
 def channels_of(unit: UnitRun) -> list[int]:

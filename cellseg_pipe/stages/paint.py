@@ -63,7 +63,8 @@ def create_store(unit: UnitRun) -> None:
         )
     except OSError as error:
         # Of two jobs that create it at once, one comes second and finds it there.
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not paths.labels.exists():
+        second = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
+        if not second or not paths.labels.exists():
             raise
 
 

@@ -2,166 +2,40 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from cellseg_pipe.io.files import written_whole
-from cellseg_pipe.nets.catalog import load_model
-from cellseg_pipe.nets.checkpoint import ModelInfo, save
-from cellseg_pipe.nets.cpnet import Architecture, CPnet
-from cellseg_pipe.nets.engine import choose_device
-from cellseg_pipe.training.augment import Augmentation, Sampler
-from cellseg_pipe.training.evaluate import Score, evaluate_on, means_by_set
-from cellseg_pipe.training.loop import Recipe, Report, train
-from cellseg_pipe.training.manifest import Pair, read_folder, read_manifest, split_by_group
-from cellseg_pipe.training.prepare import Prepared, Reading, cache_folder, prepare
-from cellseg_pipe.training.state import State, load_state, new_state, save_state
+from cellseg_pipe.nets.checkpoint import Model, ModelInfo, save
+from cellseg_pipe.nets.cpnet import CPnet
+from cellseg_pipe.nets.engine import Engine, choose_device
+from cellseg_pipe.stages import _train_results as results
+from cellseg_pipe.stages._train_config import read_plan
+from cellseg_pipe.stages._train_job import Job, check, job_of
+from cellseg_pipe.training import joint
+from cellseg_pipe.training.augment import Sampler
+from cellseg_pipe.training.evaluate import evaluate_on, mean_of_sets, means_by_set
+from cellseg_pipe.training.logs import append_rows, cut_rows
+from cellseg_pipe.training.loop import Calls, train
+from cellseg_pipe.training.prepare import Prepared
+from cellseg_pipe.training.schedule import Report
+from cellseg_pipe.training.settings import TrainingPlan
+from cellseg_pipe.training.state import State, load_state, new_state, save_state, with_outputs
 
-__all__ = ["TrainingPlan", "read_plan", "run"]
+__all__ = ["TrainingPlan", "check", "read_plan", "run"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Where the images are.
-
-    Parameters
-    ----------
-    root : str or sequence of str
-        Folders that hold the files; relative to the configuration.
-    manifest : str, optional
-        CSV of pairs; without it the folder's own files are paired by their names.
-    image_suffix, labels_suffix : str
-        How they are paired.
-    cache : str, optional
-        Folder of prepared images.
-    """
-
-    root: Any
-    manifest: str | None = None
-    image_suffix: str = "_img"
-    labels_suffix: str = "_masks"
-    cache: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """What is trained.
-
-    Parameters
-    ----------
-    name : str
-        What the model will be called.
-    start : str, optional
-        Name or file of a model to begin with; a fresh network by default.
-    widths : sequence of int
-        Of a fresh network.
-    diameter_px : float
-        Diameter that cells are brought to.
-    channels : sequence of str
-        What the inputs mean.
-    licence : str
-        Of the weights.
-    """
-
-    name: str
-    start: str | None = None
-    widths: Sequence[int] = (16, 32, 64, 128)
-    diameter_px: float = 18.0
-    channels: Sequence[str] = ("main", "second (optional)")
-    licence: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """A configuration file.
-
-    Parameters
-    ----------
-    output : path
-        Folder of the run.
-    data : Data
-        Images.
-    network : Network
-        What is trained.
-    reading : Reading
-        How images are read.
-    augmentation : Augmentation
-        What is done to them.
-    recipe : Recipe
-        The loop.
-    evaluate_images : int
-        Images of each set that are looked at in evaluations, at most.
-    """
-
-    output: Path
-    data: Data
-    network: Network
-    reading: Reading
-    augmentation: Augmentation
-    recipe: Recipe
-    evaluate_images: int = 8
-
-
-def read_plan(path: Path | str) -> TrainingPlan:
-    """Read a configuration file.
-
-    Parameters
-    ----------
-    path : path
-        YAML.
-
-    Returns
-    -------
-    TrainingPlan
-        With paths relative to the file made absolute.
-    """
-    path = Path(path)
-    said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    base = path.resolve().parent
-    parts = {
-        "data": Data,
-        "network": Network,
-        "reading": Reading,
-        "augmentation": Augmentation,
-        "recipe": Recipe,
-    }
-    unknown = sorted(set(said) - {*parts, "output", "evaluate_images"})
-    if unknown:
-        raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(parts)}.")
-    made = {
-        name: _made(kind, said.get(name) or {}, f"{path}: {name}") for name, kind in parts.items()
-    }
-    made["reading"] = dataclasses.replace(made["reading"], n_inputs=len(made["network"].channels))
-    output = base / os.path.expandvars(os.path.expanduser(str(said["output"])))
-    more = {"evaluate_images": said["evaluate_images"]} if "evaluate_images" in said else {}
-    data = made["data"]
-    roots = [data.root] if isinstance(data.root, str) else data.root
-    resolved = [str(base / os.path.expandvars(os.path.expanduser(root))) for root in roots]
-    manifest = None if data.manifest is None else str(base / data.manifest)
-    made["data"] = dataclasses.replace(data, root=resolved, manifest=manifest)
-    return TrainingPlan(output=output, **made, **more)
-
-
-def _made(kind: type, said: Mapping[str, Any], where: str) -> Any:
-    names = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(said) - set(names))
-    if unknown:
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(names)}.")
-    values = {k: tuple(v) if isinstance(v, list) and k != "root" else v for k, v in said.items()}
-    return kind(**values)
+# What may change when a run goes on.
+FREE = ("checkpoint_every", "evaluate_every", "workers", "steps", "decay_steps")
 
 
 def run(plan: TrainingPlan, *, device: str = "auto", threads: int | None = None) -> Path:
@@ -172,101 +46,67 @@ def run(plan: TrainingPlan, *, device: str = "auto", threads: int | None = None)
     plan : TrainingPlan
         What to do.
     device : {"auto", "cpu", "cuda"}
-        Where.
+        Where. Under torchrun, processes on GPUs take one each.
     threads : int, optional
         Of torch on a CPU.
 
     Returns
     -------
     path
-        The best model.
+        The best model, or the last one if there are no images to tune on.
     """
     if threads:
         torch.set_num_threads(threads)
     device = choose_device(device)
-    plan.output.mkdir(parents=True, exist_ok=True)
-    pairs = pairs_of(plan.data)
-    images = {split: _prepared(plan, pairs, split) for split in ("train", "tune")}
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    with joint.joined(device):
+        Path(plan.output).mkdir(parents=True, exist_ok=True)
+        if joint.rank() > 0:
+            joint.wait()  # for the first to prepare the images
+        job = job_of(plan)
+        if joint.rank() == 0:
+            joint.wait()
+        best = _train(job, device)
+        if joint.rank() == 0:
+            results.finish(job, best, device=device)
+        joint.wait()
+    return best
+
+
+def _train(job: Job, device: str) -> Path:
+    """Train to the end; return the model to use."""
+    plan, folder = job.plan, job.folder
+    images = job.images["train"].images
     log.info(
         "%d images to train on (%d objects), %d to tune on",
-        len(images["train"]),
-        sum(image.n_objects for image in images["train"]),
-        len(images["tune"]),
+        len(images),
+        sum(image.n_objects for image in images),
+        len(job.images["tune"].images),
     )
-    state = _state(plan, device)
+    state = _state(job, device)
     sampler = Sampler(
-        images["train"],
-        diameter_px=plan.network.diameter_px,
+        images,
+        diameter_px=float(plan.network.diameter_px or 0),
         augmentation=plan.augmentation,
         seed=plan.recipe.seed,
     )
-    info = _info(plan, state.net.architecture, pairs)
-    tune = _few_of_each(images["tune"], plan.evaluate_images)
-    folder = plan.output
-
-    def on_checkpoint(state: State) -> None:
-        save_state(folder / "last.pt", state, about=_about(plan))
-
-    def on_evaluate(state: State) -> None:
-        _judge(state, tune, info, folder=folder, device=device)
-        on_checkpoint(state)
-
-    _cut_logs(folder, state.step)
-    train(
-        state,
-        sampler,
-        plan.recipe,
-        on_report=lambda report: _report(folder, report),
-        on_checkpoint=on_checkpoint,
-        on_evaluate=on_evaluate if tune else None,
+    tune = _few_of_each(job.images["tune"].images, plan.evaluate_images)
+    if joint.rank() == 0:
+        for name in ("log.csv", "evaluation.csv"):
+            cut_rows(folder / name, step=state.step)
+    joint.wait()
+    calls = Calls(
+        report=lambda report: _report(folder, report),
+        checkpoint=lambda state: save_state(folder / "last.pt", state, about=_about(job)),
+        evaluate=(lambda state: _judge(job, state, tune, device=device)) if tune else None,
     )
-    save(folder / "last.safetensors", state.mean_net(), info)
+    train(state, sampler, plan.recipe, target=job.target, calls=calls)
+    if joint.rank() == 0:
+        save(folder / "last.safetensors", state.mean_net(), _described(job, state.step))
     best = folder / "best.safetensors"
-    return best if best.exists() else folder / "last.safetensors"
-
-
-def pairs_of(data: Data) -> tuple[Pair, ...]:
-    """Return all pairs, with files found in one of the folders.
-
-    Parameters
-    ----------
-    data : Data
-        Where they are.
-
-    Returns
-    -------
-    tuple of Pair
-        Files relative to the root of the file system.
-    """
-    roots = [Path(root) for root in data.root]
-    if data.manifest is not None:
-        pairs = read_manifest(data.manifest)
-    else:
-        found = read_folder(
-            roots[0], image_suffix=data.image_suffix, labels_suffix=data.labels_suffix
-        )
-        pairs = split_by_group(found, shares=(0.9, 0.1, 0.0))
-    return tuple(
-        dataclasses.replace(
-            pair, image=_located(pair.image, roots), labels=_located(pair.labels, roots)
-        )
-        for pair in pairs
-    )
-
-
-def _located(name: str, roots: Sequence[Path]) -> str:
-    for root in roots:
-        if (root / name).exists():
-            return str(root / name)
-    raise FileNotFoundError(f"{name} is in none of {', '.join(map(str, roots))}.")
-
-
-def _prepared(plan: TrainingPlan, pairs: Sequence[Pair], split: str) -> list[Prepared]:
-    chosen = [pair for pair in pairs if pair.split == split]
-    if not chosen and split != "train":
-        return []
-    cache = Path(plan.data.cache) if plan.data.cache else cache_folder()
-    return prepare(chosen, root="/", cache=cache, reading=plan.reading)
+    return best if tune and best.exists() else folder / "last.safetensors"
 
 
 def _few_of_each(images: Sequence[Prepared], most: int) -> list[Prepared]:
@@ -279,99 +119,68 @@ def _few_of_each(images: Sequence[Prepared], most: int) -> list[Prepared]:
     return chosen
 
 
-def _about(plan: TrainingPlan) -> dict[str, Any]:
+def _about(job: Job) -> dict[str, Any]:
     """Return what a run cannot change midway."""
-    recipe = dataclasses.asdict(plan.recipe)
-    free = ("checkpoint_every", "evaluate_every", "workers", "steps", "decay_steps")
-    return json.loads(
-        json.dumps(
-            {
-                **{f"recipe.{k}": v for k, v in recipe.items() if k not in free},
-                **{f"augmentation.{k}": v for k, v in vars(plan.augmentation).items()},
-                **{f"network.{k}": v for k, v in vars(plan.network).items()},
-            }
-        )
-    )
+    keys = sorted(image.key for image in job.images["train"].images)
+    said = {
+        f"{part}.{key}": value
+        for part in ("recipe", "augmentation", "network")
+        for key, value in dataclasses.asdict(getattr(job.plan, part)).items()
+        if part != "recipe" or key not in FREE
+    }
+    said["data.train"] = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    plain: dict[str, Any] = json.loads(json.dumps(said))
+    return plain
 
 
-def _state(plan: TrainingPlan, device: str) -> State:
-    rates = {
-        "learning_rate": plan.recipe.learning_rate,
-        "weight_decay": plan.recipe.weight_decay,
+def _state(job: Job, device: str) -> State:
+    recipe = job.plan.recipe
+    rates: dict[str, Any] = {
+        "learning_rate": recipe.highest_rate,
+        "weight_decay": recipe.weight_decay,
         "device": device,
     }
-    kept = plan.output / "last.pt"
+    kept = job.folder / "last.pt"
     if kept.exists():
-        state = load_state(kept, about=_about(plan), **rates)
-        log.info("going on at step %d of %d", state.step, plan.recipe.steps)
+        state = load_state(kept, about=_about(job), **rates)
+        log.info("going on at step %d of %d", state.step, recipe.steps)
         return state
-    torch.manual_seed(plan.recipe.seed)
-    if plan.network.start is None:
-        form = Architecture(n_inputs=plan.reading.n_inputs, widths=tuple(plan.network.widths))
-        return new_state(CPnet(form), **rates)
-    return new_state(load_model(plan.network.start).net, **rates)
+    torch.manual_seed(recipe.seed)
+    if job.start is None:
+        return new_state(CPnet(job.architecture), **rates)
+    return new_state(with_outputs(job.start.net, job.architecture.n_outputs), **rates)
 
 
-def _info(plan: TrainingPlan, architecture: Architecture, pairs: Sequence[Pair]) -> ModelInfo:
-    listed = "\n".join(f"{Path(p.image).name} {Path(p.labels).name} {p.split}" for p in pairs)
-    return ModelInfo(
-        plan.network.name,
-        architecture,
-        diameter_px=plan.network.diameter_px,
-        channels=tuple(plan.network.channels),
-        percentiles=plan.reading.percentiles,
-        licence=plan.network.licence,
-        data_sha256=hashlib.sha256(listed.encode()).hexdigest(),
-        training=f"seed {plan.recipe.seed}, batches of {plan.recipe.batch} crops",
-    )
+def _described(job: Job, step: int) -> ModelInfo:
+    return replace(job.info, training=f"{job.info.training}, {step} steps")
 
 
-def _judge(
-    state: State, tune: Sequence[Prepared], info: ModelInfo, *, folder: Path, device: str
-) -> None:
+def _judge(job: Job, state: State, tune: Sequence[Prepared], *, device: str) -> None:
     """Evaluate the mean weights, log it, and keep them if they are the best."""
-    net = state.mean_net()
-    scores = evaluate_on(net, info, tune, device=device)
+    net, info = state.mean_net(), _described(job, state.step)
+    engine = Engine(Model(info, net, "", Path("training")), device=device, precision="fp32")
+    judged = evaluate_on(engine, tune, target=job.target)
+    scores = [one.score for one in judged]
+    append_rows(
+        job.folder / "evaluation.csv", [{"step": state.step, **vars(score)} for score in scores]
+    )
     means = means_by_set(scores)
-    _append(folder / "evaluation.csv", [{"step": state.step, **vars(score)} for score in scores])
-    overall = sum(sum(pair) for pair in means.values()) / (2 * len(means))
-    for name, (ap50, ap75) in means.items():
-        log.info("step %d: %s AP.5 %.3f AP.75 %.3f", state.step, name, ap50, ap75)
+    for name, mean in means.items():
+        log.info("step %d: %s AP.5 %.3f AP.75 %.3f", state.step, name, mean.ap50[0], mean.ap75[0])
+    overall = mean_of_sets(means)
     log.info("step %d: mean of sets %.4f", state.step, overall)
-    described = dataclasses.replace(info, training=f"{info.training}, {state.step} steps")
     if overall > state.best.get("score", -1.0):
         state.best = {"score": overall, "step": float(state.step)}
-        save(folder / "best.safetensors", net, described)
-    save(folder / "last.safetensors", net, described)
+        save(job.folder / "best.safetensors", net, info)
+    save(job.folder / "last.safetensors", net, info)
+    results.draw(job.folder, judged)
 
 
 def _report(folder: Path, report: Report) -> None:
     log.info(
-        "step %d: loss %.4f (flow %.4f, inside %.4f), rate %.2e, gradient %.2f, %.1f crops/s",
-        *dataclasses.astuple(report),
-    )
-    _append(folder / "log.csv", [dataclasses.asdict(report)])
-
-
-def _append(path: Path, rows: Sequence[Mapping[str, Any] | Score]) -> None:
-    fresh = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def _cut_logs(folder: Path, step: int) -> None:
-    """Drop what was logged after the checkpoint that a run goes on from."""
-    for path in (folder / "log.csv", folder / "evaluation.csv"):
-        if not path.exists():
-            continue
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        kept = [row for row in rows if int(row["step"]) <= step]
-        if len(kept) < len(rows):
-            with written_whole(path) as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(kept)
+        "step %d: loss %.4f (flow %.4f, inside %.4f, classes %.4f), rate %.2e, gradient %.2f,"
+        " %.1f crops/s, %d images seen",
+        report.step, report.loss, report.flow, report.inside, report.classes, report.rate,
+        report.grad_norm, report.crops_per_s, report.images,
+    )  # fmt: skip
+    append_rows(folder / "log.csv", [dataclasses.asdict(report)])

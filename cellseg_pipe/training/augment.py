@@ -199,7 +199,7 @@ def _centre(n: int, edge: float, rng: np.random.Generator) -> float:
 def _needed(
     turn: NDArray[np.float64], centre: Sequence[float], wide: int, *, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Return what part of an image a crop reads, with a pixel to spare; never all of a large one."""
+    """Return what part of an image a crop reads, with a pixel to spare."""
     reach = np.abs(turn).sum(axis=1) * wide / 2 + 2
     box = []
     for c, r, n in zip(centre, reach, shape, strict=True):

@@ -14,7 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["JointNorm", "add_gradients", "joined", "rank", "total", "wait", "with_joint_norms", "world"]
+__all__ = [
+    "JointNorm",
+    "add_gradients",
+    "joined",
+    "rank",
+    "total",
+    "wait",
+    "with_joint_norms",
+    "world",
+]
 
 
 @contextlib.contextmanager
@@ -103,7 +112,7 @@ class _Sum(torch.autograd.Function):
         return total(value)
 
     @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_context: object, gradient: Tensor) -> Tensor:
         return total(gradient)
 
 
@@ -117,10 +126,11 @@ class JointNorm(nn.modules.batchnorm._BatchNorm):
         """Normalise over the whole batch."""
         if not self.training:
             return super().forward(input)
-        x = input.float()
+        low = input.dtype in (torch.bfloat16, torch.float16)
+        x = input.float() if low else input
         axes = [0, *range(2, x.ndim)]
         shape = (1, -1, *(1,) * (x.ndim - 2))
-        n = float(total(torch.tensor(float(x.numel() // x.shape[1]), device=x.device)))
+        n = float(total(torch.tensor(x.numel() / x.shape[1], device=x.device)))
         mean = _Sum.apply(x.sum(axes)) / n
         centred = x - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(axes)) / n

@@ -2,127 +2,44 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cellseg_pipe.training import joint
 from cellseg_pipe.training.augment import Sampler
-from cellseg_pipe.training.losses import Loss, flow_loss
+from cellseg_pipe.training.losses import Loss, loss_of
+from cellseg_pipe.training.schedule import Report, Tally, rate_at
+from cellseg_pipe.training.settings import Recipe
 from cellseg_pipe.training.state import State
-from cellseg_pipe.training.targets import Batch, batch_of
+from cellseg_pipe.training.targets import Batch, Target, batch_of
 
-__all__ = ["Diverged", "Recipe", "Report", "rate_at", "train"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Calls", "Diverged", "train"]
 
 
 class Diverged(ArithmeticError):
     """The loss is no number any more."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained.
-
-    Parameters
-    ----------
-    steps : int
-        How many.
-    batch : int
-        Crops in each.
-    learning_rate : float
-        Highest rate.
-    warmup_steps : int
-        Steps in which it rises from 0.
-    decay_steps : int, optional
-        Steps at the end in which it falls to 0 as a cosine; all after the rise by default.
-    weight_decay : float
-        Of AdamW.
-    clip_norm : float
-        Longest gradient.
-    ema : float
-        How much of the mean of weights is kept at each step.
-    precision : {"fp32", "bf16"}
-        Of the maps; losses and weights are float32.
-    seed : int
-        Another seed, other crops and other first weights.
-    checkpoint_every, evaluate_every : int
-        Steps between them.
-    workers : int
-        Threads that draw crops ahead.
-    """
-
-    steps: int
-    batch: int = 8
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    decay_steps: int | None = None
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema: float = 0.998
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    checkpoint_every: int = 250
-    evaluate_every: int = 1000
-    workers: int = 1
-
-
 @dataclass(frozen=True)
-class Report:
-    """What is logged of a step.
+class Calls:
+    """What is called during training, on the first of several processes.
 
     Parameters
     ----------
-    step : int
-        Steps that are done.
-    loss, flow, inside : float
-        Means since the last report.
-    rate : float
-        Learning rate.
-    grad_norm : float
-        Mean length of the gradient.
-    crops_per_s : float
-        Since the last report.
+    report, checkpoint, evaluate : callable, optional
+        Every so many steps.
     """
 
-    step: int
-    loss: float
-    flow: float
-    inside: float
-    rate: float
-    grad_norm: float
-    crops_per_s: float
-
-
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step: a rise, a level, a fall.
-
-    Parameters
-    ----------
-    step : int
-        From 0.
-    recipe : Recipe
-        Its rates.
-
-    Returns
-    -------
-    float
-        The rate.
-    """
-    rising = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
-    falling = recipe.steps - recipe.warmup_steps
-    if recipe.decay_steps is not None:
-        falling = recipe.decay_steps
-    left = min(1.0, (recipe.steps - step) / max(falling, 1))
-    return recipe.learning_rate * rising * (1 - math.cos(math.pi * left)) / 2
+    report: Callable[[Report], None] | None = None
+    checkpoint: Callable[[State], None] | None = None
+    evaluate: Callable[[State], None] | None = None
 
 
 def train(
@@ -130,9 +47,8 @@ def train(
     sampler: Sampler,
     recipe: Recipe,
     *,
-    on_report: Callable[[Report], None] | None = None,
-    on_checkpoint: Callable[[State], None] | None = None,
-    on_evaluate: Callable[[State], None] | None = None,
+    target: Target | None = None,
+    calls: Calls | None = None,
 ) -> State:
     """Train until the recipe's number of steps is done.
 
@@ -144,42 +60,49 @@ def train(
         Draws the crops.
     recipe : Recipe
         How.
-    on_report, on_checkpoint, on_evaluate : callable, optional
-        Are called every so many steps.
+    target : Target, optional
+        What is learned; flow and foreground.
+    calls : Calls, optional
+        What is told of it.
 
     Returns
     -------
     State
         The same, trained.
     """
-    device = next(state.net.parameters()).device
+    target, calls = target or Target(), calls or Calls()
+    if recipe.batch < joint.world():
+        raise ValueError(
+            f"{joint.world()} processes need a batch of as many crops or more, got {recipe.batch}."
+        )
     state.net.train()
-    sums, since = np.zeros(4), time.monotonic()
-    for batch in ahead(sampler, recipe, first=state.step):
-        loss, norm = step_of(state, batch, recipe, device=device)
-        sums += [loss.total.item(), loss.flow.item(), loss.inside.item(), norm]
+    joint.with_joint_norms(state.net)
+    tally = Tally()
+    for batch in ahead(sampler, recipe, first=state.step, target=target):
+        tally.add(*step_of(state, batch, recipe, target=target), batch.sources)
         state.step += 1
-        if state.step % recipe.checkpoint_every == 0 or state.step == recipe.steps:
-            n = (state.step - 1) % recipe.checkpoint_every + 1
-            speed = n * recipe.batch / (time.monotonic() - since)
-            rate = rate_at(state.step - 1, recipe)
-            if on_report:
-                means = [float(value) for value in sums / n]
-                on_report(Report(state.step, *means[:3], rate, means[3], speed))
-            if on_checkpoint:
-                on_checkpoint(state)
-            if on_evaluate and (
-                state.step % recipe.evaluate_every == 0 or state.step == recipe.steps
-            ):
-                on_evaluate(state)
-                state.net.train()
-            sums, since = np.zeros(4), time.monotonic()
+        last = state.step == recipe.steps
+        if state.step % recipe.checkpoint_every == 0 or last:
+            _tell(calls, tally.report(state.step, recipe), state, recipe=recipe)
+            state.net.train()
+            tally = Tally(tally.seen)
     return state
 
 
-def step_of(
-    state: State, batch: Batch, recipe: Recipe, *, device: torch.device
-) -> tuple[Loss, float]:
+def _tell(calls: Calls, report: Report, state: State, *, recipe: Recipe) -> None:
+    """Call what is to be called after a step, on the first process; the others wait."""
+    if joint.rank() == 0:
+        if calls.report:
+            calls.report(report)
+        last = state.step == recipe.steps
+        if calls.evaluate and (last or state.step % recipe.evaluate_every == 0):
+            calls.evaluate(state)
+        if calls.checkpoint:  # last: a stop before it repeats all of the above
+            calls.checkpoint(state)
+    joint.wait()
+
+
+def step_of(state: State, batch: Batch, recipe: Recipe, *, target: Target) -> tuple[Loss, float]:
     """Take one step.
 
     Parameters
@@ -187,31 +110,35 @@ def step_of(
     state : State
         Is changed, but for its number of steps.
     batch : Batch
-        What is learned.
+        What is learned: the part of this process.
     recipe : Recipe
         How.
-    device : torch.device
-        Where.
+    target : Target
+        What the outputs mean.
 
     Returns
     -------
     loss : Loss
-        Before the step.
+        Before the step, of all processes.
     norm : float
         Length of the gradient, before it was cut.
     """
     for group in state.optimiser.param_groups:
         group["lr"] = rate_at(state.step, recipe)
+    device = next(state.net.parameters()).device
     batch = moved(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         answer, _ = state.net(batch.pixels)
-    loss = flow_loss(answer, batch)
+    loss = loss_of(answer, batch, target)
     state.optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
+    joint.add_gradients(state.net)
     norm = float(nn.utils.clip_grad_norm_(state.net.parameters(), recipe.clip_norm))
-    if not (math.isfinite(norm) and math.isfinite(loss.total.item())):
+    parts = torch.stack([loss.total.detach(), loss.flow, loss.inside, loss.classes])
+    loss = Loss(*joint.total(parts).unbind())
+    if not (math.isfinite(norm) and math.isfinite(float(loss.total))):
         raise Diverged(
-            f"the loss of step {state.step} is {loss.total.item()} (gradient {norm}); its crops are"
+            f"the loss of step {state.step} is {float(loss.total)} (gradient {norm}); its crops are"
             f" of {', '.join(dict.fromkeys(batch.sources))}. Look at these images, or lower the"
             " learning rate."
         )
@@ -235,15 +162,16 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     Batch
         There.
     """
+    there: dict[str, Any] = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(batch).items()
+        if isinstance(value, Tensor)
+    }
+    there["pixels"] = there["pixels"].contiguous(memory_format=torch.channels_last)
+    return dataclasses.replace(batch, **there)
 
-    def to(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
 
-    pixels = to(batch.pixels).contiguous(memory_format=torch.channels_last)
-    return Batch(pixels, to(batch.flow), to(batch.inside), to(batch.weight), batch.sources)
-
-
-def ahead(sampler: Sampler, recipe: Recipe, *, first: int):
+def ahead(sampler: Sampler, recipe: Recipe, *, first: int, target: Target) -> Iterator[Batch]:
     """Yield the batches of all steps from the first on, drawn while others are learned.
 
     Parameters
@@ -254,15 +182,18 @@ def ahead(sampler: Sampler, recipe: Recipe, *, first: int):
         How many.
     first : int
         The step to begin with.
+    target : Target
+        What is learned.
 
     Yields
     ------
     Batch
-        In order.
+        In order; of several processes, each takes every so many-th crop.
     """
+    places = range(joint.rank(), recipe.batch, joint.world())
 
     def draw(step: int) -> Batch:
-        return batch_of([sampler.crop(step, place) for place in range(recipe.batch)])
+        return batch_of([sampler.crop(step, place) for place in places], target)
 
     with ThreadPoolExecutor(recipe.workers) as pool:
         waiting: list[Future[Batch]] = []

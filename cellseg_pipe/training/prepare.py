@@ -126,11 +126,6 @@ def prepare(
         found += kept
     for line in dropped:
         log.warning("left out: %s", line)
-    if pairs and not found:
-        raise ValueError(
-            f"training needs images with {reading.min_objects} objects or more, and none of"
-            f" {len(pairs)} has them ({dropped[0]}). Check the labels, or lower min_objects."
-        )
     return Collection(tuple(found), tuple(dropped))
 
 
@@ -185,6 +180,8 @@ def _made(
 ) -> Iterator[dict[str, Any]]:
     """Write the images of one pair; yield what is known of each."""
     image = open_image(pair.image)
+    if image.n_times > 1:
+        raise ValueError(f"{pair.image} needs one time point, got {image.n_times}. Split it first.")
     strips = list(_strips(image.shape))
     read = labels_reader(Path(pair.labels), image.shape, pair.image)
     objects = objects_of(read, strips, ignore_label=reading.ignore_label)

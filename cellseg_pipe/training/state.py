@@ -14,7 +14,7 @@ from torch import Tensor
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.nets.cpnet import Architecture, CPnet, cpnet_of
 
-__all__ = ["State", "load_state", "new_state", "save_state"]
+__all__ = ["State", "load_state", "new_state", "save_state", "with_outputs"]
 
 
 @dataclass
@@ -82,14 +82,43 @@ def new_state(
     State
         At step 0.
     """
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = {key: value.detach().clone() for key, value in net.state_dict().items()}
     return State(net, optimiser_of(net, learning_rate, weight_decay), mean)
+
+
+def with_outputs(net: CPnet, n_outputs: int) -> CPnet:
+    """Return a network with another number of outputs; those that both have stay as they are.
+
+    Parameters
+    ----------
+    net : CPnet
+        Trained before; it is not changed.
+    n_outputs : int
+        Wanted; outputs that are new begin with fresh weights.
+
+    Returns
+    -------
+    CPnet
+        A copy.
+    """
+    found = CPnet(dataclasses.replace(net.architecture, n_outputs=n_outputs))
+    state = found.state_dict()
+    both = min(n_outputs, net.architecture.n_outputs)
+    for key, value in net.state_dict().items():
+        if value.shape == state[key].shape:
+            state[key] = value.clone()
+        else:  # the last convolution
+            state[key][:both] = value[:both]
+    found.load_state_dict(state)
+    return found
 
 
 def optimiser_of(net: CPnet, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Return the optimiser; diameters are no weights and stay."""
     learned = [p for name, p in net.named_parameters() if not name.startswith("diam_")]
+    for parameter in learned:
+        parameter.requires_grad = True
     return torch.optim.AdamW(learned, lr=learning_rate, weight_decay=weight_decay)
 
 
@@ -149,15 +178,14 @@ def load_state(
         As it was.
     """
     found = torch.load(path, map_location="cpu", weights_only=True)
-    changed = sorted(
-        key for key in set(about) | set(found["about"]) if about.get(key) != found["about"].get(key)
-    )
-    if changed:
-        first = changed[0]
-        raise ValueError(
-            f"{path} is of a run with {first} = {found['about'].get(first)!r}, and now it is"
-            f" {about.get(first)!r}. Train into another folder, or set it back."
-        )
+    # What an earlier version did not write down cannot be compared.
+    then = found["about"]
+    for key in sorted(set(about) & set(then)):
+        if about[key] != then[key]:
+            raise ValueError(
+                f"{path} is of a run with {key} = {then[key]!r}, and now it is {about[key]!r}."
+                " Train into another folder, or set it back."
+            )
     form = dict(found["architecture"], widths=tuple(found["architecture"]["widths"]))
     net = CPnet(Architecture(**form))
     net.load_state_dict(found["net"])

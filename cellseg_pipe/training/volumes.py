@@ -59,7 +59,8 @@ def slices_of(
     """
     for axis in range(3):
         for at in range(STEP_PX // 2, labels.shape[axis], STEP_PX):
-            plane, truth = pixels.take(at, axis + 1), labels.take(at, axis)
+            here = (slice(None),) * axis + (at,)
+            plane, truth = pixels[(slice(None), *here)], labels[here]
             if axis:
                 plane, truth = _stretched(plane, truth, ratio)
             truth, kept = _without_slivers(truth, SLIVER * diameter_px)

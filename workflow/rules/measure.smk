@@ -8,14 +8,14 @@ rule measure:
         RUN.log("measure"),
     benchmark:
         RUN.benchmark("measure")
-    params:
-        config=RUN.config,
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("measure"),
         runtime=RUN.minutes("measure"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job measure {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job measure {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -28,16 +28,16 @@ rule level:
         RUN.log("level{level}"),
     benchmark:
         RUN.benchmark("level{level}")
-    params:
-        config=RUN.config,
     wildcard_constraints:
         level=r"\d+",
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("level"),
         runtime=RUN.minutes("level"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job level{wildcards.level} {params.config:q} {wildcards.unit}"
+        "cellseg job level{wildcards.level} {params.config:q} {wildcards.unit:q}"
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -50,14 +50,13 @@ rule audit:
         RUN.log("audit"),
     benchmark:
         RUN.benchmark("audit")
-    params:
-        config=RUN.config,
     resources:
         mem_mb=RUN.memory_mb("audit"),
         runtime=RUN.minutes("audit"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job audit {params.config:q} {wildcards.unit}"
-        " > {log:q} 2>&1"
+        "cellseg job audit {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
 
 
 rule summary:
@@ -66,7 +65,10 @@ rule summary:
     output:
         RUN.marker,
     log:
-        RUN.log_of("summary"),
+        RUN.file_of("summary", "log"),
+    benchmark:
+        RUN.file_of("summary", "tsv")
+    localrule: True
     params:
         config=RUN.config,
     shell:

@@ -6,13 +6,13 @@ rule prepare:
         RUN.log("prepare"),
     benchmark:
         RUN.benchmark("prepare")
-    params:
-        config=RUN.config,
     resources:
         mem_mb=RUN.memory_mb("prepare"),
         runtime=RUN.minutes("prepare"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job prepare {params.config:q} {wildcards.unit} > {log:q} 2>&1"
+        "cellseg job prepare {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
 
 
 rule plan:
@@ -24,12 +24,12 @@ rule plan:
         RUN.log("plan"),
     benchmark:
         RUN.benchmark("plan")
-    params:
-        config=RUN.config,
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("plan"),
         runtime=RUN.minutes("plan"),
         gpu=RUN.gpus,
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job plan {params.config:q} {wildcards.unit} --threads {threads} > {log:q} 2>&1"
+        "cellseg job plan {params.config:q} {wildcards.unit:q} --threads {threads} > {log:q} 2>&1"

@@ -8,15 +8,15 @@ rule predict:
         RUN.log("predict"),
     benchmark:
         RUN.benchmark("predict")
-    params:
-        config=RUN.config,
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("predict"),
         runtime=RUN.minutes("predict"),
         gpu=RUN.gpus,
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job predict {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job predict {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -29,13 +29,13 @@ rule tiles:
         RUN.log("tiles"),
     benchmark:
         RUN.benchmark("tiles")
-    params:
-        config=RUN.config,
     resources:
         mem_mb=RUN.memory_mb("tiles"),
         runtime=RUN.minutes("tiles"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job tiles {params.config:q} {wildcards.unit} > {log:q} 2>&1"
+        "cellseg job tiles {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
 
 
 rule masks:
@@ -47,12 +47,12 @@ rule masks:
         RUN.log("masks"),
     benchmark:
         RUN.benchmark("masks")
-    params:
-        config=RUN.config,
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("masks"),
         runtime=RUN.minutes("masks"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job masks {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job masks {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " --threads {threads} > {log:q} 2>&1"

@@ -8,13 +8,13 @@ rule link:
         RUN.log("link"),
     benchmark:
         RUN.benchmark("link")
-    params:
-        config=RUN.config,
     resources:
         mem_mb=RUN.memory_mb("link"),
         runtime=RUN.minutes("link"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job link {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job link {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " > {log:q} 2>&1"
 
 
@@ -27,13 +27,13 @@ rule number:
         RUN.log("number"),
     benchmark:
         RUN.benchmark("number")
-    params:
-        config=RUN.config,
     resources:
         mem_mb=RUN.memory_mb("number"),
         runtime=RUN.minutes("number"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job number {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job number {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " > {log:q} 2>&1"
 
 
@@ -46,12 +46,12 @@ rule paint:
         RUN.log("paint"),
     benchmark:
         RUN.benchmark("paint")
-    params:
-        config=RUN.config,
     threads: RUN.threads
     resources:
         mem_mb=RUN.memory_mb("paint"),
         runtime=RUN.minutes("paint"),
+    params:
+        config=RUN.config,
     shell:
-        "cellseg job paint {params.config:q} {wildcards.unit} --batch {wildcards.batch}"
+        "cellseg job paint {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " --threads {threads} > {log:q} 2>&1"

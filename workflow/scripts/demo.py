@@ -68,7 +68,7 @@ def main() -> int:
     took = time.monotonic() - began
     summary = json.loads((results / "summary.json").read_text())
     labels = read_array(results / kind / "labels.ome.zarr")
-    truth = read_array(image / "labels" / "nuclei")
+    truth = read_array(image / "labels" / "truth")
     scores = evaluate(np.squeeze(labels), np.squeeze(truth))
     unit = summary["units"][kind]
     print(f"\n{unit['n_cells']} cells in {took:.0f} s, diameter {unit['diameter_px']:g} px")
@@ -79,7 +79,7 @@ def main() -> int:
         f"labels  {results / kind / 'labels.ome.zarr'}\ntable   {results / kind / 'cells.parquet'}"
     )
     print(
-        f"to look at it: napari --plugin napari-ome-zarr {image} {results / kind / 'labels.ome.zarr'}"
+        f"look at it: napari --plugin napari-ome-zarr {image} {results / kind / 'labels.ome.zarr'}"
     )
     return 0 if scores.ap[0.5] >= LEAST_AP and unit["exact"] else 1
 

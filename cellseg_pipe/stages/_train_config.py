@@ -1,0 +1,140 @@
+"""From a YAML file to a training plan; what the file leaves open comes from the start model."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from cellseg_pipe.config._kinds import expanded
+from cellseg_pipe.config._problems import ConfigError, Key, Problem
+from cellseg_pipe.config._wording import problems_in
+from cellseg_pipe.config._yaml import plain, read_yaml
+from cellseg_pipe.nets.checkpoint import Model
+from cellseg_pipe.training.settings import (
+    CHANNELS,
+    DIAMETER_PX,
+    FINE_TUNING_RATE,
+    LEARNING_RATE,
+    WIDTHS,
+    Reading,
+    TrainingPlan,
+)
+
+__all__ = ["completed", "read_plan"]
+
+
+def read_plan(path: Path | str) -> TrainingPlan:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path : path
+        YAML.
+
+    Returns
+    -------
+    TrainingPlan
+        With paths relative to the file made absolute. What is wrong is raised as one ConfigError.
+    """
+    source = read_yaml(Path(path))
+    data, problems = plain(source.data)
+    if not isinstance(data, dict):
+        text = "needs keys with values: output, data, network and recipe."
+        raise ConfigError.of([Problem((), text), *source.problems], file=source.file)
+    problems = [*source.problems, *problems, *_taken_out(data, TrainingPlan, ())]
+    adapter = TypeAdapter(TrainingPlan)
+    try:
+        plan = adapter.validate_python(data)
+    except ValidationError as error:
+        problems += problems_in(error, data, adapter.json_schema())
+    if problems:
+        raise ConfigError.of(problems, file=source.file, lines=source.lines)
+    return _absolute(plan, Path(path).resolve().parent)
+
+
+def _taken_out(data: dict[str, Any], kind: type, path: Key) -> list[Problem]:
+    """Take unknown keys out of a section and those below; return what is to be said of them."""
+    parts = get_type_hints(kind)
+    problems = []
+    for key in list(data):
+        if key not in parts:
+            near = difflib.get_close_matches(key.lower(), parts, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(parts)}."
+            problems.append(Problem((*path, key), f"is no known key. {hint}"))
+            del data[key]
+        elif is_dataclass(parts[key]) and isinstance(data[key], dict):
+            problems += _taken_out(data[key], parts[key], (*path, key))
+        elif is_dataclass(parts[key]) and data[key] is None:
+            data[key] = {}  # a section whose keys are all commented out
+    return problems
+
+
+def _absolute(plan: TrainingPlan, base: Path) -> TrainingPlan:
+    def there(text: str) -> str:
+        return os.path.normpath(base / expanded(text))
+
+    data, start = plan.data, plan.network.start
+    roots = [data.root] if isinstance(data.root, str) else data.root
+    if start is not None and os.path.isfile(there(start)):
+        start = there(start)
+    return replace(
+        plan,
+        output=there(plan.output),
+        data=replace(
+            data,
+            root=[there(root) for root in roots],
+            manifest=None if data.manifest is None else there(data.manifest),
+            cache=None if data.cache is None else there(data.cache),
+        ),
+        network=replace(plan.network, start=start),
+    )
+
+
+def completed(plan: TrainingPlan, start: Model | None) -> TrainingPlan:
+    """Return the plan with what it leaves open.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        As it was read.
+    start : Model or None
+        What training begins with.
+
+    Returns
+    -------
+    TrainingPlan
+        Diameter, channels, percentiles and learning rate are set, and widths of a fresh network.
+    """
+    network, reading = plan.network, plan.reading
+    known = start.info if start else None
+    channels = network.channels or (known.channels if known else CHANNELS)
+    if known and len(channels) != known.architecture.n_inputs:
+        raise ValueError(
+            f"network.channels needs {known.architecture.n_inputs} names, as {network.start} has"
+            f" inputs ({', '.join(known.channels)}), got {len(channels)}. Leave it out."
+        )
+    if known and (known.architecture.ndim != 2 or known.task != "segmentation"):
+        raise ValueError(
+            f"network.start needs a 2D network that segments, got {start.summary if start else ''}."
+        )
+    percentiles = reading.percentiles
+    if known and percentiles == Reading().percentiles:
+        percentiles = known.percentiles
+    rate = plan.recipe.learning_rate or (FINE_TUNING_RATE if known else LEARNING_RATE)
+    diameter = network.diameter_px or (known.diameter_px if known else DIAMETER_PX)
+    return replace(
+        plan,
+        network=replace(
+            network,
+            channels=tuple(channels),
+            diameter_px=diameter,
+            widths=None if known else network.widths or WIDTHS,
+        ),
+        reading=replace(reading, n_inputs=len(channels), percentiles=percentiles),
+        recipe=replace(plan.recipe, learning_rate=rate),
+    )

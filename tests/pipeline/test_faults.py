@@ -1,0 +1,253 @@
+"""Killed anywhere, refused, out of room: nothing is lost, and nothing half calls itself whole."""
+
+import errno
+import os
+import re
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from cellseg_pipe.io import files
+from cellseg_pipe.ledger import CRASH_SITES, Held, RunLock, _files
+from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.stages import audit
+from tests.pipeline import worker
+from tests.pipeline.conftest import scene
+from tests.pipeline.worker import (
+    compare,
+    config_of,
+    experiment,
+    killed_run,
+    published,
+    results_of,
+    run,
+    save_tiff,
+    segment,
+)
+
+TILES = {"window_px": 64, "overlap_px": 16, "batches": {"predict": 2, "masks": 2, "paint": 2}}
+SAID = {"reach_px": 12}
+SHAPE = (60, 90)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    return save_tiff(tmp_path_factory.mktemp("picture") / "a.tif", scene(SHAPE)[0])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, picture):
+    """Checksums of the results of a run that nobody disturbed."""
+    with worker.small_tiles():
+        folder = tmp_path_factory.mktemp("undisturbed")
+        run(experiment(folder, [picture], segment=SAID, tiles=TILES))
+        return results_of(folder / "out" / "a")
+
+
+class Lives:
+    """One run after another in one folder, each in a process of its own that is killed."""
+
+    def __init__(self, folder, picture, expected):
+        self.folder, self.picture, self.expected = folder, picture, expected
+        self.n_runs = self.n_killed = 0
+        self.begin()
+
+    def begin(self):
+        """Go on in a new folder."""
+        self.root = self.folder / str(self.n_runs)
+        self.root.mkdir()
+        self.n_runs, self.n_killed = self.n_runs + 1, 0
+        chosen = experiment(self.root, [self.picture], segment=SAID, tiles=TILES)
+        self.config = config_of(chosen, self.root / "a.yaml")
+
+    def live(self, crash="", patch=None):
+        """Return whether this life ended before the run was done."""
+        log = str(self.root / "computed")
+        if killed := killed_run(self.config, crash, patch, log):
+            self.n_killed += 1
+            summary = self.root / "out" / "summary.json"
+            assert not summary.exists() or (self.root / "out" / "a" / "cells.parquet").exists()
+            return killed
+        self.check()
+        return killed
+
+    def check(self):
+        """Results are as if nothing had happened; no tile was made twice but those in flight."""
+        assert results_of(self.root / "out" / "a") == self.expected
+        computed = Counter((self.root / "computed").read_text().splitlines())
+        assert len(computed) > 20
+        assert sum(computed.values()) - len(computed) <= self.n_killed
+
+
+def test_killed_at_each_step_of_the_protocol(tmp_path, picture, undisturbed):
+    lives = Lives(tmp_path, picture, undisturbed)
+    for number, site in enumerate(CRASH_SITES):
+        if not lives.live(f"{site}:{1 + number % 4}"):
+            lives.begin()
+            assert lives.live(f"{site}:1"), site
+    assert not lives.live()
+
+
+def die_before_job(number):
+    """Kill the process when its n-th job begins."""
+    from cellseg_pipe.engines import process
+
+    real, passed = process.run_job, iter(range(number))
+
+    def run_job(*args, **settings):
+        if next(passed, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*args, **settings)
+
+    process.run_job = run_job
+
+
+def die_after(name):
+    """Kill the process when a step of the audit is done."""
+    real = getattr(audit, name)
+
+    def step(*args, **settings):
+        real(*args, **settings)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(audit, name, step)
+
+
+def test_killed_between_stages_and_between_steps_of_publishing(tmp_path, picture, undisturbed):
+    lives = Lives(tmp_path, picture, undisturbed)
+    n_lives = 0
+    while lives.live(patch=(die_before_job, 2)) and n_lives < 30:
+        n_lives += 1
+    assert 3 < n_lives < 30
+    lives.begin()
+    for step in ("check_stored", "withdraw", "publish", "write_tables", "write_table", "_publish"):
+        assert lives.live(patch=(die_after, step)), step
+        assert not (lives.root / "out" / "summary.json").exists()
+    assert not lives.live()
+
+
+def hold(root, taken):
+    """Hold the lock of a run."""
+    with RunLock(RunPaths(root).run_lock, job="the other"):
+        taken.set()
+        time.sleep(60)
+
+
+def test_two_runs_in_one_folder_refuse_each_other(tmp_path, picture):
+    chosen = experiment(tmp_path, [picture], segment=SAID, tiles=TILES)
+    taken = worker.context().Event()
+    other = worker.context().Process(target=hold, args=(tmp_path / "out", taken))
+    other.start()
+    assert taken.wait(60)
+    with pytest.raises(Held, match=rf"in use by process {other.pid} on .* \(the other\)"):
+        run(chosen)
+    assert not list((tmp_path / "out" / "runs").glob("a"))
+    other.kill()
+    other.join()
+    run(chosen)  # who died is followed at once
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+def full(fails):
+    """A write that finds the disk full where `fails` says so."""
+    real = os.write
+
+    def write(handle, content):
+        if fails(os.readlink(f"/proc/self/fd/{handle}")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle, content)
+
+    return write
+
+
+def full_whole(fails):
+    real = files.binary_whole
+
+    def binary_whole(path):
+        if fails(str(path)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path)
+
+    return binary_whole
+
+
+FULL = {
+    "plan": ("/plan-", "plan.json"),
+    "window": ("/predict-", "predict"),
+    "tile": ("/masks-", "masks"),
+    "numbers": ("/number-", "number"),
+    "labels": ("labels.ome.zarr/0/", r"labels of box \d+, Box"),
+    "level": ("labels.ome.zarr/1/", r"shard \d+ of level 1"),
+    "table": ("cells.parquet", "/a"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk(tmp_path, picture, undisturbed, monkeypatch, name):
+    part, named = FULL[name]
+    chosen = experiment(tmp_path, [picture], segment=SAID, tiles=TILES)
+    left = iter(range(1 if name in ("window", "tile", "labels") else 0))  # some go through
+
+    def fails(path):
+        return part in path and next(left, None) is None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files.os, "write", full(fails))
+        for module in ("ledger._files", "io.shards", "stages.measure"):
+            patch.setattr(f"cellseg_pipe.{module}.binary_whole", full_whole(fails))
+        with pytest.raises(OSError, match="the disk is full. Free space") as error:
+            run(chosen)
+    assert error.value.errno == errno.ENOSPC
+    assert re.search(named, str(error.value))
+    assert not (tmp_path / "out" / "summary.json").exists()
+    run(chosen)
+    assert results_of(tmp_path / "out" / "a") == undisturbed
+
+
+def test_an_output_that_cannot_be_written(tmp_path, picture, monkeypatch):
+    chosen = experiment(tmp_path, [picture], segment=SAID, tiles=TILES)
+    real = os.open
+
+    def read_only(path, flags, *args, **settings):
+        if str(path).startswith(str(tmp_path / "out")) and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, flags, *args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", read_only)
+        with pytest.raises(OSError, match=r"read-only. Mount it for writing.*out"):
+            run(chosen)
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_damaged_chunk_of_the_image(tmp_path, version):
+    image = scene((60, 120))[0]
+    store = tmp_path / "a.zarr"
+    array = zarr.create_array(store, data=image, chunks=(32, 32), zarr_format=version)
+    chunk = next(p for p in sorted(Path(store).rglob("*")) if p.name in ("1.3", "3"))
+    kept = chunk.read_bytes()
+    chunk.write_bytes(kept[: len(kept) // 2])
+    chosen = experiment(
+        tmp_path,
+        [{"path": str(store), "axes": "yx"}],
+        segment=SAID,
+        tiles=TILES,
+        normalise={"range": [100, 2000]},  # or the plan reads this chunk
+    )
+    with pytest.raises(ValueError, match=r"window \(0, \d\), pixels Box.*a\.zarr"):
+        run(chosen)
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert not (tmp_path / "out" / "a").exists()
+    done = list((tmp_path / "out" / "runs" / "a").glob("predict-*/ledger/*"))
+    assert done  # what is finished is kept
+    chunk.write_bytes(kept)
+    run(chosen)
+    whole = segment(image, value_range=(100, 2000), window_px=64, overlap_px=16, **SAID)
+    compare(published(chosen, "a"), whole)
+    assert array.shape == image.shape and np.any(whole.labels)
