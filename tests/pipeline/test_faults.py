@@ -6,9 +6,7 @@ import re
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pytest
 import zarr
 
@@ -80,7 +78,7 @@ class Lives:
         """Results are as if nothing had happened; no tile was made twice but those in flight."""
         assert results_of(self.root / "out" / "a") == self.expected
         computed = Counter((self.root / "computed").read_text().splitlines())
-        assert len(computed) > 20
+        assert len(computed) > 15
         assert sum(computed.values()) - len(computed) <= self.n_killed
 
 
@@ -225,17 +223,32 @@ def test_an_output_that_cannot_be_written(tmp_path, picture, monkeypatch):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("version", [2, 3])
-def test_a_damaged_chunk_of_the_image(tmp_path, version):
+def ome_zarr(folder, image, version):
+    """An image in chunks of 32 px."""
+    group = zarr.create_group(folder, zarr_format=version)
+    group.create_array("0", data=image, chunks=(32, 32))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = {"type": "scale", "scale": [1.0, 1.0]}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    about = {"multiscales": [{"axes": axes, "datasets": datasets}]}
+    if version == 3:
+        group.attrs["ome"] = about | {"version": "0.5"}
+    else:
+        about["multiscales"][0]["version"] = "0.4"
+        group.attrs.update(about)
+    return folder
+
+
+@pytest.mark.parametrize(("version", "chunk"), [(2, "0/1.3"), (3, "0/c/1/3")])
+def test_a_damaged_chunk_of_the_image(tmp_path, version, chunk):
     image = scene((60, 120))[0]
-    store = tmp_path / "a.zarr"
-    array = zarr.create_array(store, data=image, chunks=(32, 32), zarr_format=version)
-    chunk = next(p for p in sorted(Path(store).rglob("*")) if p.name in ("1.3", "3"))
+    store = ome_zarr(tmp_path / "a.zarr", image, version)
+    chunk = store / chunk
     kept = chunk.read_bytes()
     chunk.write_bytes(kept[: len(kept) // 2])
     chosen = experiment(
         tmp_path,
-        [{"path": str(store), "axes": "yx"}],
+        [store],
         segment=SAID,
         tiles=TILES,
         normalise={"range": [100, 2000]},  # or the plan reads this chunk
@@ -250,4 +263,4 @@ def test_a_damaged_chunk_of_the_image(tmp_path, version):
     run(chosen)
     whole = segment(image, value_range=(100, 2000), window_px=64, overlap_px=16, **SAID)
     compare(published(chosen, "a"), whole)
-    assert array.shape == image.shape and np.any(whole.labels)
+    assert whole.n_cells > 2

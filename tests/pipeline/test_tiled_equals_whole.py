@@ -194,7 +194,7 @@ def test_several_images_targets_and_kinds_of_pixels(tmp_path):
         np.testing.assert_array_equal(table["y_um"], table["y_px"] * 0.5)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 90), (20, 20), (2, 3, 4), (1, 40, 50)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 90), (20, 20), (2, 3, 4), (2, 1, 40)])
 @pytest.mark.parametrize("content", ["blank", "noise"])
 def test_small_and_blank_images(tmp_path, shape, content):
     image = np.full(shape, 7, np.uint16)
