@@ -11,7 +11,7 @@ import pytest
 
 from cellseg_pipe.io.images import read_array
 from cellseg_pipe.io.tables import read_table
-from tests.workflow import runs
+from tests.nightly.workflow import runs
 
 PARTS = ("workflow", "profiles", "config")
 

@@ -13,7 +13,7 @@ import pytest
 
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
-from tests.workflow import runs
+from tests.nightly.workflow import runs
 
 PATIENCE_S = 300
 

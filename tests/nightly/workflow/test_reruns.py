@@ -9,7 +9,7 @@ import pytest
 
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.engines import process
-from tests.workflow import runs
+from tests.nightly.workflow import runs
 
 PLAN = {"plan": 1}
 PREDICT = {"predict": 2, "tiles": 1}
