@@ -186,8 +186,10 @@ def add(path: Path | str, *, name: str | None = None) -> Path:
     path
         The copy.
     """
+    from cellseg_pipe.nets.checkpoint import load
+
     path = Path(path)
-    model = load_model(path)
+    model = load(path)
     name = _checked_name(plain_name(path) if name is None else name)
     suffix = path.suffix if path.suffix in SUFFIXES else ""
     folder = next((f.path for f in folders() if f.origin == "user"), None)
