@@ -98,12 +98,13 @@ def run(
     with open_batch(paths, 0, [0]) as work:
         if work.done:
             return
-        first = first_numbers(tiling, masks)
-        chain = np.zeros(0, np.uint32)
-        if tiling.plan.mode == "planes":
-            links = Records(link_paths, tiling.n_masks)
-            chain = _chains(tiling, links, FoundTiles(tiling, masks, first))
-        work.add(0, pack({"first": first, "chain": chain}))
+        if work.missing:  # an earlier attempt may have come so far and no further
+            first = first_numbers(tiling, masks)
+            chain = np.zeros(0, np.uint32)
+            if tiling.plan.mode == "planes":
+                links = Records(link_paths, tiling.n_masks)
+                chain = _chains(tiling, links, FoundTiles(tiling, masks, first))
+            work.add(0, pack({"first": first, "chain": chain}))
         work.finish()
 
 
