@@ -106,10 +106,11 @@ def paint_bytes(shape: tuple[int, ...], plan: Plan) -> int:
     int
         Bytes.
     """
-    walked = math.prod(shape)
-    if not plan.walks_level_0:
-        walked += round(walked * math.prod(plan.scale.factors))
-    return BASE_BYTES + PAINTED * LABELS_BYTES * walked
+    shape = tuple(min(edge, n) for edge, n in zip(shape, plan.shape, strict=True))
+    # In mode planes one plane is painted at a time.
+    at_once = math.prod(shape[1:] if plan.mode == "planes" else shape)
+    walked = at_once if plan.walks_level_0 else round(at_once * math.prod(plan.scale.factors))
+    return BASE_BYTES + LABELS_BYTES * (2 * math.prod(shape) + PAINTED * (at_once + walked))
 
 
 def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:

@@ -34,9 +34,9 @@ from cellseg_pipe.stages.number import read_numbers
 from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.tiles import FoundTiles, naming
-from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.stages.unit import UnitRun, channels_of
 
-__all__ = ["channels_of", "run", "tables", "write_tables"]
+__all__ = ["run", "tables", "write_tables"]
 
 log = logging.getLogger(__name__)
 
@@ -108,34 +108,6 @@ def on_level_0(tiling: Tiling, core: Box) -> Box:
     start = [np.searchsorted(line, low) for line, low in zip(lines, wide.start, strict=True)]
     stop = [np.searchsorted(line, high) for line, high in zip(lines, wide.stop, strict=True)]
     return Box(tuple(map(int, start)), tuple(map(int, stop)))
-
-
-def channels_of(unit: UnitRun) -> list[int]:
-    """Return the channels that are measured.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    list of int
-        Their numbers.
-    """
-    said, names = unit.experiment.measure.channels, unit.image.channel_names
-    if said == "all":
-        return list(range(unit.image.n_channels))
-    found = []
-    for channel in said:
-        number = names.index(channel) if channel in names else channel
-        if not isinstance(number, int) or number >= unit.image.n_channels:
-            known = ", ".join(names) or f"0 to {unit.image.n_channels - 1}"
-            raise ValueError(
-                f"{unit.name}: measure.channels names {channel!r}, the image has {known}."
-            )
-        found.append(number)
-    return found
 
 
 def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:

@@ -98,7 +98,7 @@ def run(
     with open_batch(paths, 0, [0]) as work:
         if work.done:
             return
-        if work.missing:
+        if work.missing:  # an earlier attempt may have come so far and no further
             first = first_numbers(tiling, masks)
             chain = np.zeros(0, np.uint32)
             if tiling.plan.mode == "planes":

@@ -29,7 +29,7 @@ from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
-from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun, source_of_image
+from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun, channels_of, source_of_image
 from cellseg_pipe.tiles import TilePlan, equal_batches, morton_order
 
 __all__ = [
@@ -168,6 +168,7 @@ def plan_network(unit: UnitRun) -> Path:
     paths = unit.stage("plan")
     if paths.plan.exists():
         return paths.plan
+    channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
     engines = engines_of(unit.chosen, unit.experiment.resources)
     image, source = unit.pixels, source_of_image(unit.pixels)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}

@@ -24,7 +24,7 @@ from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
 from cellseg_pipe.segmentation.settings import Settings
 
-__all__ = ["CELL_SETTINGS", "UnitRun", "open_unit", "source_of_image", "unit_runs"]
+__all__ = ["CELL_SETTINGS", "UnitRun", "channels_of", "open_unit", "source_of_image", "unit_runs"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 # What the network's answer does not depend on.
@@ -303,6 +303,34 @@ def _ndim_of(model: str) -> int:
 @cache
 def _stored_ndim(path: Path, _written: int) -> int:
     return load_model(path).info.architecture.ndim
+
+
+def channels_of(unit: UnitRun) -> list[int]:
+    """Return the channels that are measured.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    list of int
+        Their numbers.
+    """
+    said, names = unit.experiment.measure.channels, unit.image.channel_names
+    if said == "all":
+        return list(range(unit.image.n_channels))
+    found = []
+    for channel in said:
+        number = names.index(channel) if channel in names else channel
+        if not isinstance(number, int) or number >= unit.image.n_channels:
+            known = ", ".join(names) or f"0 to {unit.image.n_channels - 1}"
+            raise ValueError(
+                f"{unit.name}: measure.channels names {channel!r}, the image has {known}."
+            )
+        found.append(number)
+    return found
 
 
 def source_of_image(image: OpenImage) -> ImageSource:

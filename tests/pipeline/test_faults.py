@@ -7,13 +7,16 @@ import signal
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
-import zarr
 
 from cellseg_pipe.io import files
 from cellseg_pipe.ledger import CRASH_SITES, Held, RunLock, _files
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages import audit
+from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.number import read_numbers
+from cellseg_pipe.stages.unit import unit_runs
 from tests.pipeline import worker
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
@@ -21,6 +24,7 @@ from tests.pipeline.worker import (
     config_of,
     experiment,
     killed_run,
+    ome_zarr,
     published,
     results_of,
     run,
@@ -89,6 +93,23 @@ def test_killed_at_each_step_of_the_protocol(tmp_path, picture, undisturbed):
             lives.begin()
             assert lives.live(f"{site}:1"), site
     assert not lives.live()
+
+
+def test_killed_where_a_stage_of_one_tile_has_it(tmp_path, picture):
+    """The only tile is in the ledger, and the job did not come to say that it is done."""
+    chosen = experiment(tmp_path, [picture], segment=SAID, tiles=TILES)
+    (unit,) = unit_runs(chosen)
+    for job in jobs_of(unit):
+        if job.stage in ("plan", "predict", "tiles", "masks"):
+            run_job(unit, job.stage, batch=job.batch)
+    run_job(unit, "number", batch=0)
+    done = unit.stage("number").done(0)
+    before = read_numbers(unit.stage("number"))
+    done.unlink()
+    run_job(unit, "number", batch=0)
+    assert done.exists()
+    for left, right in zip(read_numbers(unit.stage("number")), before, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def die_before_job(number):
@@ -221,22 +242,6 @@ def test_an_output_that_cannot_be_written(tmp_path, picture, monkeypatch):
         with pytest.raises(OSError, match=r"read-only. Mount it for writing.*out"):
             run(chosen)
     assert not (tmp_path / "out" / "summary.json").exists()
-
-
-def ome_zarr(folder, image, version):
-    """An image in chunks of 32 px."""
-    group = zarr.create_group(folder, zarr_format=version)
-    group.create_array("0", data=image, chunks=(32, 32))
-    axes = [{"name": name, "type": "space"} for name in "yx"]
-    scale = {"type": "scale", "scale": [1.0, 1.0]}
-    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
-    about = {"multiscales": [{"axes": axes, "datasets": datasets}]}
-    if version == 3:
-        group.attrs["ome"] = about | {"version": "0.5"}
-    else:
-        about["multiscales"][0]["version"] = "0.4"
-        group.attrs.update(about)
-    return folder
 
 
 @pytest.mark.parametrize(("version", "chunk"), [(2, "0/1.3"), (3, "0/c/1/3")])

@@ -21,6 +21,7 @@ from tests.pipeline.worker import (
     ages,
     compare,
     experiment,
+    ome_zarr,
     published,
     run,
     save_tiff,
@@ -352,3 +353,21 @@ def test_errors_name_the_place():
     assert found.value.errno == 28
     with pytest.raises(KeyError), naming("tile 3"):
         raise KeyError(1)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_labels_in_the_image_do_not_change_it(tmp_path, version):
+    """A run that adds labels to its image does not take it for another one later."""
+    store = ome_zarr(tmp_path / "a.zarr", scene((40, 60))[0], version)
+    if version == 3:
+        with pytest.warns(UserWarning, match="Consolidated metadata"):
+            zarr.consolidate_metadata(store)
+    else:
+        zarr.consolidate_metadata(store)
+    output = {"dir": str(tmp_path / "out"), "into_image": True}
+    output["ngff"] = "0.4" if version == 2 else "0.5"
+    chosen = chosen_of(tmp_path, store, output=output)
+    assert "audit" in stages_of(run(chosen))
+    inside = zarr.open_array(str(store / "labels" / "nuclei" / "0"), mode="r")
+    np.testing.assert_array_equal(inside[...], published(chosen, "a")[0])
+    assert run(chosen) == []

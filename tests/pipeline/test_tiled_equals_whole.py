@@ -46,7 +46,7 @@ TILINGS = [
     ((2, 1, 2), 0, (3, 5, 4), True),
     ((9, 9, 9), 0, (1, 2, 1), False),
     ((1, 3, 2), 7, (3, 7, 5), True),
-    ((2, 1, 1), 13, (1, 40, 11), True),
+    ((2, 1, 1), 13, (1, 9, 5), True),
 ]
 
 
@@ -74,7 +74,7 @@ def test_every_tiling_gives_the_whole(tmp_path, pool, name):
     image, said, whole = case(name)
     mode, diameter, _ = CASES[name]
     assert whole.n_cells > 2 and halo_px(whole.plan)[-1] == 16 + 17
-    tilings = TILINGS if name == mode else TILINGS[1::2]
+    tilings = TILINGS if name == mode else TILINGS[1::3]
     path = save_tiff(tmp_path / "a.tif", image)
     stored = []
     for number, (blocks, beyond, (predict, masks, paint), together) in enumerate(tilings):

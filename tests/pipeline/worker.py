@@ -206,3 +206,19 @@ def ages(folder):
         for path in folder.rglob("*")
         if path.is_file() and ".locks" not in path.parts and not path.name.startswith("layout-")
     }
+
+
+def ome_zarr(folder, image, version):
+    """An image in chunks of 32 px."""
+    group = zarr.create_group(folder, zarr_format=version)
+    group.create_array("0", data=image, chunks=(32, 32))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = {"type": "scale", "scale": [1.0, 1.0]}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    about = {"multiscales": [{"axes": axes, "datasets": datasets}]}
+    if version == 3:
+        group.attrs["ome"] = about | {"version": "0.5"}
+    else:
+        about["multiscales"][0]["version"] = "0.4"
+        group.attrs.update(about)
+    return folder

@@ -558,6 +558,16 @@ def test_numbers_go_by_block_and_then_by_peak(monkeypatch):
         assert labels[y, x] == label
 
 
+@pytest.mark.parametrize("middle", [44, 47, 52, 55])
+def test_the_tile_with_most_of_a_cell_in_its_core_paints_it_as_it_sees_it(middle):
+    shape = (60, 100)
+    plan, tiles = plan_of(shape), TilePlan(shape, (1, 1), (60, 50), (0, 20))
+    seen = [disc(shape, (30, middle), radius).astype(np.uint32) for radius in (9, 8)]
+    views = views_of(seen, tiles, plan)
+    labels = painted(views, link(views, plan), plan)
+    np.testing.assert_array_equal(labels, seen[0 if middle < 50 else 1])
+
+
 def test_a_cell_that_its_owner_rejects_is_not_painted_by_others():
     shape = (60, 100)
     plan, tiles = plan_of(shape), TilePlan(shape, (1, 1), (60, 50), (0, 16))

@@ -76,7 +76,11 @@ def run(config, *arguments, cwd):
 
 def planned(config, *arguments, cwd):
     """Return how many jobs of each rule a dry run lists."""
-    text = run(config, "--dry-run", *arguments, cwd=cwd)
+    return jobs_in(run(config, "--dry-run", *arguments, cwd=cwd))
+
+
+def jobs_in(text):
+    """Return how many jobs of each rule Snakemake has listed."""
     if "Nothing to be done" in text:
         return {}
     table = text.rsplit("Job stats:", 1)[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nightly.workflow import runs
+from tests.workflow import runs
 
 
 @dataclass(frozen=True)

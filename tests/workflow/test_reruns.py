@@ -9,7 +9,7 @@ import pytest
 
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.engines import process
-from tests.nightly.workflow import runs
+from tests.workflow import runs
 
 PLAN = {"plan": 1}
 PREDICT = {"predict": 2, "tiles": 1}
@@ -46,8 +46,10 @@ def same_model(cwd):
 
 
 CHANGES = {
-    "memory": ({"resources": {"memory_gb": 2.5}}, {"summary": 1}),
-    "a copy of the model": ({"targets": same_model}, {"summary": 1}),
+    "what results do not depend on": (
+        {"resources": {"memory_gb": 2.5}, "targets": same_model},
+        {"summary": 1},
+    ),
     "export": ({"output": {"export": ["csv"]}}, END),
     "qc": ({"qc": {"flag": {"border": "flag"}}}, ROWS | END),
     "cellprob": (
