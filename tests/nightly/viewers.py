@@ -102,17 +102,23 @@ def differences(seen, case, program):
     if len(seen["levels"]) != program.levels:
         yield f"{len(seen['levels'])} levels instead of {program.levels}"
     for number, (level, true) in enumerate(zip(seen["levels"], case["levels"], strict=False)):
-        for key in ("shape", "dtype", *(("pixels",) if program.pixels else ())):
-            if level.get(key) != true[key]:
-                yield f"level {number} has {key} {level.get(key)} instead of {true[key]}"
-        if "scale" in level and not np.allclose(level["scale"], true["scale"]):
-            yield f"level {number} has scale {level['scale']} instead of {true['scale']}"
-        if "translation" in level and program.offsets is not None:
-            off = np.abs(np.subtract(level["translation"], true["translation"])) / true["scale"]
-            if off.max() > program.offsets + 1e-9:
-                yield f"level {number} starts at {level['translation']}, not {true['translation']}"
+        for problem in differences_of_level(level, true, program):
+            yield f"level {number} {problem}"
     if "scale" not in seen["levels"][0] or "translation" not in seen["levels"][0]:
         yield "no scale or offset of level 0"
+
+
+def differences_of_level(level, true, program):
+    """Yield what a program shows otherwise in one level."""
+    for key in ("shape", "dtype", *(("pixels",) if program.pixels else ())):
+        if level.get(key) != true[key]:
+            yield f"has {key} {level.get(key)} instead of {true[key]}"
+    if "scale" in level and not np.allclose(level["scale"], true["scale"]):
+        yield f"has scale {level['scale']} instead of {true['scale']}"
+    if "translation" in level and program.offsets is not None:
+        off = np.abs(np.subtract(level["translation"], true["translation"])) / true["scale"]
+        if off.max() > program.offsets + 1e-9:
+            yield f"starts at {level['translation']}, not {true['translation']}"
 
 
 def look(name, case):
@@ -190,7 +196,7 @@ def case_of(mode, version, place):
 
 
 def level_of(labels, mode, number):
-    """Return what a program should see of one level: from what was asked for, but for its pixels."""
+    """Return what a program should see of one level: as asked for, but for its pixels."""
     sys.path.append(str(READERS))
     from _seen import level
 
@@ -218,9 +224,7 @@ def write_image(path, mode, version):
     axes = "c" + "zyx"[-len(spec.shape) :]
     meta = ImageMeta(axes, SPACING_UM[mode], ("DAPI",), OFFSET_UM[mode])
     array = {"shape": pixels.shape, "dtype": "uint16"}
-    create_image(
-        path, meta, array=array, value_range=(0, 4095), version=version, n_levels=N_LEVELS
-    )
+    create_image(path, meta, array=array, value_range=(0, 4095), version=version, n_levels=N_LEVELS)
     writer = ShardWriter(path / "0")
     for number in range(len(writer.grid)):
         writer.write_shard(number, pixels[writer.grid.box(number).slices])

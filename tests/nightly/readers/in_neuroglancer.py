@@ -44,7 +44,11 @@ def placed(info):
     assert {info.dimensions.units[i] for i in kept} == {"m"}, info.to_json()
     names = [info.dimensions.names[i] for i in kept]
     steps = [info.dimensions.scales[i] * 1e6 for i in kept]
-    return names, steps, *([bound[i] for i in kept] for bound in (info.lower_bound, info.upper_bound))
+    return (
+        names,
+        steps,
+        *([bound[i] for i in kept] for bound in (info.lower_bound, info.upper_bound)),
+    )
 
 
 def with_tensorstore(case):
