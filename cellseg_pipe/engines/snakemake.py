@@ -29,7 +29,8 @@ NO_DIRECTORY = (
     " of the experiment file."
 )
 # Stages that are not predicted themselves, and those that they resemble.
-LIKE = {"link": "masks", "number": "masks", "level": "paint", "audit": "measure"}
+LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
+LIKE |= {"level": "paint", "audit": "measure"}
 
 
 class Workflow:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ __all__ = ["Node", "attributes_at", "no_image", "read_node", "series_of"]
 LISTED = 12  # images that a message names
 SERIES_MAX = 100_000  # that are counted where nothing lists them
 DEPTH = 4  # of groups in groups that are searched for them: row, well, field, labels
+LOOKED = 5000  # places that are searched: what was named may be a folder of anything
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ def read_node(store: Store, key: str = "") -> Node | None:
     new = _json(store, f"{base}zarr.json")
     if new is not None:
         attributes = record(new.get("attributes"))
-        new = {name: value for name, value in new.items() if name != "attributes"}
+        # What is consolidated is told by the nodes below: labels among them change no image.
+        apart = ("attributes", "consolidated_metadata")
+        new = {name: value for name, value in new.items() if name not in apart}
         new.setdefault("zarr_format", 3)
         return Node("array" if new.get("node_type") == "array" else "group", new, attributes)
     array = _json(store, f"{base}.zarray")
@@ -148,8 +153,8 @@ def _is_image(store: Store, key: str) -> bool:
     return "multiscales" in about_of(attributes_at(store, key))
 
 
-def no_image(store: Store, about: dict[str, Any]) -> ValueError:
-    """Return the error that names the images in a group that is none.
+def no_image(store: Store, about: dict[str, Any], *, found: str | None = None) -> ValueError:
+    """Return the error that names the images in a place that is none.
 
     Parameters
     ----------
@@ -157,36 +162,42 @@ def no_image(store: Store, about: dict[str, Any]) -> ValueError:
         Whose root it is.
     about : dict
         Metadata of the root.
+    found : str, optional
+        What it is instead; by default as its metadata say.
 
     Returns
     -------
     ValueError
         To be raised.
     """
-    start = f"{store.name} needs to be an OME-Zarr image, and"
+    found = found or ("is a plate" if "plate" in about else "has no multiscales")
+    start = f"{store.name} needs to be an OME-Zarr image, and {found}."
     images = [*_of_plate(store, about)] or series_of(store, about)
     if not images:
-        images = [key for _, key in zip(range(LISTED + 1), _below(store), strict=False)]
+        images = list(itertools.islice(_below(store), LISTED + 1))
     if images:
-        what = "is a plate" if "plate" in about else "has no multiscales"
         shown = ", ".join(images[:LISTED]) + (", ..." if len(images) > LISTED else "")
         return ValueError(
-            f"{start} {what}. Name one of the images in it, as {store.name}/{images[0]}; here:"
-            f" {shown}."
+            f"{start} Name one of the images in it, as {store.name}/{images[0]}; here: {shown}."
         )
     groups = [name for name in store.children("") if _is_group(store, name)][:5]
     return ValueError(
-        f"{start} has no multiscales. Name a group in it that has them, as PATH/0 or"
-        f" PATH/labels/NAME; groups here: {', '.join(groups) or 'none'}."
+        f"{start} Name a group that has multiscales, as PATH/0 or PATH/labels/NAME; groups here:"
+        f" {', '.join(groups) or 'none'}."
     )
 
 
 def _is_group(store: Store, key: str) -> bool:
+    return _kind(store, key) == "group"
+
+
+def _kind(store: Store, key: str) -> str | None:
+    """Return what lies under a key, None for neither group nor array."""
     try:
         node = read_node(store, key)
     except (ValueError, OSError):
-        return False
-    return node is not None and node.kind == "group"
+        return None
+    return node and node.kind
 
 
 def _of_plate(store: Store, about: dict[str, Any]) -> Iterator[str]:
@@ -202,13 +213,19 @@ def _of_plate(store: Store, about: dict[str, Any]) -> Iterator[str]:
                 yield f"{prefix}{field['path']}"
 
 
-def _below(store: Store, key: str = "", depth: int = DEPTH) -> Iterator[str]:
-    """Yield the images in groups of a group, as far as its store lists them."""
-    for name in store.children(key):
-        inner = f"{key}/{name}" if key else name
-        if not _is_group(store, inner):
-            continue
-        if _is_image(store, inner):
-            yield inner
-        if depth > 1:
-            yield from _below(store, inner, depth - 1)
+def _below(store: Store) -> Iterator[str]:
+    """Yield the images in groups and folders, as far as the store lists them."""
+    waiting, looked = deque([("", 0)]), 0
+    while waiting:
+        key, depth = waiting.popleft()
+        for name in store.children(key):
+            looked += 1
+            if looked > LOOKED:
+                return
+            inner = f"{key}/{name}" if key else name
+            if _kind(store, inner) == "array":
+                continue
+            if _is_image(store, inner):
+                yield inner
+            if depth + 1 < DEPTH:
+                waiting.append((inner, depth + 1))

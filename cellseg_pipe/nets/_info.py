@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 FORMAT = 1  # of the header; a reader refuses a higher one
+MOST_HEADER_BYTES = 1 << 24
 SAM_PREFIX = "cellpose-sam:"  # in front of the file of a model of Cellpose 4
 SUFFIXES = (".safetensors", ".pth")
 DIAMETER_PX, NUCLEI_DIAMETER_PX = 30.0, 17.0
@@ -89,6 +90,8 @@ class ModelInfo:
         How it was trained, in a few words.
     origin : str
         Which program wrote it.
+    target : {"flow", "three-classes"}
+        What it was trained to tell: flow and foreground, or interior, boundary and background.
     """
 
     name: str
@@ -103,6 +106,7 @@ class ModelInfo:
     data_sha256: str = ""
     training: str = ""
     origin: str = "cellseg_pipe"
+    target: Literal["flow", "three-classes"] = "flow"
 
     def __post_init__(self) -> None:
         n = self.architecture.n_inputs
@@ -175,6 +179,31 @@ def write_header(info: ModelInfo, **more: object) -> str:
         JSON; the same for the same content.
     """
     return json.dumps({"format": FORMAT, **dataclasses.asdict(info), **more}, sort_keys=True)
+
+
+def stored_info(path: Path) -> ModelInfo | None:
+    """Read how a network is to be used from the beginning of its file, without torch.
+
+    Parameters
+    ----------
+    path : path
+        A file of weights.
+
+    Returns
+    -------
+    ModelInfo or None
+        None for files of others, which only torch can read.
+    """
+    with path.open("rb") as file:
+        n = int.from_bytes(file.read(8), "little")
+        head = file.read(n) if n <= MOST_HEADER_BYTES else b""
+    if not head.startswith(b"{"):
+        return None
+    try:
+        text = json.loads(head).get("__metadata__", {}).get("cellseg_pipe")
+    except ValueError:
+        return None
+    return read_header(text)[0] if text else None
 
 
 def read_header(text: str) -> tuple[ModelInfo, dict[str, Any]]:

@@ -9,6 +9,14 @@ result does not depend on the order of tiles or on how it is cut for painting, b
 from cellseg_pipe.segmentation._seams_link import Conflicts, Linked, Part, link_views
 from cellseg_pipe.segmentation._seams_nodes import Nodes, nodes_of
 from cellseg_pipe.segmentation._seams_paint import paint_margin_px, paint_seams
+from cellseg_pipe.segmentation._seams_stored import (
+    linked_from_bytes,
+    linked_to_bytes,
+    seams_from_bytes,
+    seams_to_bytes,
+    view_from_bytes,
+    view_to_bytes,
+)
 from cellseg_pipe.segmentation._seams_view import (
     SeamTable,
     View,
@@ -24,9 +32,15 @@ __all__ = [
     "SeamTable",
     "View",
     "link_views",
+    "linked_from_bytes",
+    "linked_to_bytes",
     "nodes_of",
     "paint_margin_px",
     "paint_seams",
     "seam_overlaps",
+    "seams_from_bytes",
+    "seams_to_bytes",
     "see_cells",
+    "view_from_bytes",
+    "view_to_bytes",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,6 @@ from cellseg_pipe.diameter import (
 )
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
-from cellseg_pipe.nets.engine import AnyEngine, engine_for
 from cellseg_pipe.preprocess import Range
 from cellseg_pipe.segmentation.cells import Cells, cells_of, sums_of, table_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
@@ -28,6 +27,9 @@ from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
 from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
 from cellseg_pipe.segmentation.settings import Settings
+
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.engine import AnyEngine
 
 __all__ = ["Segmentation", "segment", "segment_many"]
 
@@ -157,6 +159,8 @@ def segment(
     Segmentation
         Labels, flow, logit, style, table.
     """
+    from cellseg_pipe.nets.engine import engine_for  # here: labels are painted without torch
+
     engine = engine_for(model, device=device, precision=precision, threads=threads)
     sides = (
         engine_for(side_model, device=device, precision=precision, threads=threads)
@@ -257,6 +261,8 @@ def segment_many(
     Segmentation
         In the order of the images; nothing of one is kept for the next.
     """
+    from cellseg_pipe.nets.engine import engine_for
+
     shared = {
         name: settings[name] for name in ("device", "precision", "threads") if name in settings
     }

@@ -74,6 +74,7 @@ class Job:
             licence=network.licence,
             data_sha256=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
             training=", ".join(told),
+            target=network.target,
         )
 
     @property

@@ -27,11 +27,12 @@ from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
 from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
+from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.measure import write_tables
-from cellseg_pipe.stages.number import read_numbers
+from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
-from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.tiles import FoundTiles
+from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["Incomplete", "run", "summarise", "withdraw"]
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 SEAMS_CHECKED = 6
 SEAM_PX = {"2d": (256, 256), "planes": (1, 256, 256), "3d": (32, 64, 64)}
-CONFLICTS = ("tile_a", "cell_a", "tile_b", "cell_b", "iou")
 
 
 class Incomplete(RuntimeError):
@@ -72,12 +72,12 @@ def run(unit: UnitRun) -> dict[str, Any]:
         "labels_bytes": n_bytes,
         "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams) and not others,
         "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
-        "dropped_particles": _dropped(unit, tiling),
+        **_counted(unit, tiling),
         **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
     withdraw(unit)
-    found |= _publish(unit)
+    found |= _publish(unit, tiling)
     write_whole(paths.plan, json.dumps(found, indent=1, default=list).encode())
     return json.loads(paths.plan.read_text())
 
@@ -127,15 +127,15 @@ def withdraw(unit: UnitRun) -> None:
             remove(folder)
 
 
-def _publish(unit: UnitRun) -> dict[str, int]:
+def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
     """Bring labels and tables to where users look for them; what is there is replaced."""
     published, stage_hash = unit.run.unit(unit.name), unit.stage("paint").digest
     published.root.mkdir(parents=True, exist_ok=True)
     with explained(published.root):
         publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
         counts = write_tables(published.cells, unit)
-        none = {name: np.zeros(0, np.float64) for name in CONFLICTS}
-        write_table(published.conflicts, none)
+        table, joined = conflicts_of(unit, tiling)
+        write_table(published.conflicts, table)
         if "csv" in unit.experiment.output.export:
             write_tables(published.cells.with_suffix(".csv"), unit)
         if "geojson" in unit.experiment.output.export:
@@ -145,7 +145,7 @@ def _publish(unit: UnitRun) -> dict[str, int]:
         add_labels_to_image(
             published.labels, unit.image.path, unit.unit.target, keep="copy", stage_hash=stage_hash
         )
-    return counts
+    return counts | ({} if joined is None else {"joined": joined})
 
 
 def is_exact(tiling: Tiling) -> bool:
@@ -184,8 +184,8 @@ def check_seams(unit: UnitRun, tiling: Tiling) -> Iterator[dict[str, Any]]:
         return
     plan = tiling.plan
     records = stored_records(Records(unit.stage("predict"), tiling.n_predict), plan)
-    first, _ = read_numbers(unit.stage("number"))
-    tiles = FoundTiles(tiling, Records(unit.stage("masks"), tiling.n_masks), first)
+    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    assert isinstance(tiles, FoundTiles)  # for these, exact means
     for core in _across(tiling):
         window = core.grow(halo_px(plan)).clip(Box.of(plan.walk_shape))
         found = find_cells(on_walked_grid(records, plan, window), plan, window=window, core=core)
@@ -224,11 +224,16 @@ def _across(tiling: Tiling) -> Iterator[Box]:
         yield Box(start, stop).clip(Box.of(cores.shape))
 
 
-def _dropped(unit: UnitRun, tiling: Tiling) -> dict[str, int]:
-    """Return particles that count for no cell, in all windows: those in halos more than once."""
-    masks = Records(unit.stage("masks"), tiling.n_masks)
-    infos = [info for _, info in masks.infos()]
-    return {name: sum(info[name] for info in infos) for name in ("n_too_far", "n_over_edge")}
+def _counted(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
+    """Return what windows did not see whole: those in halos count more than once.
+
+    With exact seams particles that count for no cell, else cells that an edge cuts.
+    """
+    infos = [info for _, info in Records(unit.stage("masks"), tiling.n_masks).infos()]
+    if tiling.seams == "iou":
+        return {"cut_views": sum(info["n_cut"] for info in infos)}
+    names = ("n_too_far", "n_over_edge")
+    return {"dropped_particles": {n: sum(info[n] for info in infos) for n in names}}
 
 
 def summarise(run: RunPaths, units: Iterable[UnitRun], *, config: str) -> None:

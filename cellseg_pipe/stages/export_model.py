@@ -224,16 +224,10 @@ def _axis_size(size: dict[str, int], axis: str, form: Architecture) -> dict[str,
 def _output(info: ModelInfo, test: Packed) -> dict[str, Any]:
     form = info.architecture
     axes = "zyx"[-form.ndim :]
-    names = [f"flow_{axis}" for axis in axes] + ["inside"]
-    names = [*names, *(f"class_{n}" for n in range(form.n_classes))]
-    if info.task == "restoration":
-        names = [f"restored_{n}" for n in range(form.n_outputs)]
+    described, names = _answer(info, axes)
     return {
         "id": "answer",
-        "description": "Five times the unit flow to the centre of each cell, the logit of being"
-        " inside one, then the logits of classes."
-        if info.task == "segmentation"
-        else "The restored image.",
+        "description": described,
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": names},
@@ -252,6 +246,25 @@ def _output(info: ModelInfo, test: Packed) -> dict[str, Any]:
     }
 
 
+def _answer(info: ModelInfo, axes: str) -> tuple[str, list[str]]:
+    """Return what the outputs are, and their names."""
+    form = info.architecture
+    if info.task == "restoration":
+        return "The restored image.", [f"restored_{n}" for n in range(form.n_outputs)]
+    if info.target == "three-classes":
+        names = ["interior", "boundary", "background"]
+        return "Logits of interior, boundary and background of cells.", names
+    return (
+        "Five times the unit flow to the centre of each cell, the logit of being inside one, then"
+        " the logits of classes.",
+        [*(f"flow_{axis}" for axis in axes), "inside", *_classes(form)],
+    )
+
+
+def _classes(form: Architecture) -> list[str]:
+    return [f"class_{n}" for n in range(form.n_classes)]
+
+
 def _identifiers(channels: tuple[str, ...]) -> list[str]:
     """Return names of inputs as the format takes them: letters, digits and underscores."""
     names = [re.sub(r"\W+", "_", name).strip("_").lower() or "input" for name in channels]
@@ -264,13 +277,25 @@ def _licence(info: ModelInfo) -> str | None:
     return said[0] if said and said[0] in LICENCES else None
 
 
+def _what_next(info: ModelInfo) -> str:
+    if info.task == "restoration":
+        return ""
+    if info.target == "three-classes":
+        return (
+            " Its answer is not yet cells: label the interiors and grow them into the boundaries."
+        )
+    return (
+        " Its answer is not yet cells: follow the flow to the centres of cells, as"
+        " `cellseg segment` does (cellseg_pipe), or Cellpose's `dynamics.compute_masks`."
+    )
+
+
 def _readme(model: Model) -> str:
     info = model.info
     return (
         f"# {info.name}\n{model.summary}.\n\n"
         f"The network knows cells of about {info.diameter_px:g} px: scale images to that first."
-        " Its answer is not yet cells: follow the flow to the centres of cells, as"
-        " `cellseg segment` does (cellseg_pipe), or Cellpose's `dynamics.compute_masks`.\n\n"
+        f"{_what_next(info)}\n\n"
         f"* Inputs: {', '.join(info.channels)}; an optional one may be zero.\n"
         f"* Licence of the weights: {info.licence or 'not told'}.\n"
         f"* Training: {info.training or 'not told'}.\n\n"

@@ -12,7 +12,8 @@ from cellseg_pipe.config import load_experiment
 from cellseg_pipe.cost import StageCost
 from cellseg_pipe.stages import prepare
 from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.plan import plan_network, plan_tiles
+from cellseg_pipe.stages.plan import plan_network
+from cellseg_pipe.stages.tiling import plan_tiles
 from cellseg_pipe.stages.unit import unit_runs
 
 __all__ = ["Forecast", "run"]

@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from cellseg_pipe.config import dump, load_experiment, units
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import safe_name
-from cellseg_pipe.stages import audit, masks, measure, number, paint, plan, predict, prepare
+from cellseg_pipe.stages import (
+    audit,
+    chain,
+    masks,
+    measure,
+    number,
+    paint,
+    plan,
+    predict,
+    prepare,
+    tiling,
+)
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, open_unit, unit_runs
 
@@ -62,9 +71,12 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
     yield from _batches(unit, "predict", unit.batches["predict"])
     yield Job("tiles", 0, unit.stage("tiles").plan)
     yield from _batches(unit, "masks", unit.batches["masks"])
+    if unit.experiment.stitch.seams == "iou":
+        yield from _batches(unit, "seams", unit.batches["masks"])
+    yield from _batches(unit, "number", 1)
     if unit.mode == "planes":
         yield from _batches(unit, "link", unit.batches["masks"])
-    yield from _batches(unit, "number", 1)
+        yield from _batches(unit, "chain", 1)
     yield from _batches(unit, "paint", unit.batches["paint"])
     yield from _batches(unit, "measure", unit.batches["masks"])
     for level in range(1, unit.n_levels):
@@ -102,14 +114,20 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
             threads=threads,
             numerics=unit.experiment.resources.numerics,
         ),
-        "tiles": lambda: plan.plan_tiles(unit),
+        "tiles": lambda: tiling.plan_tiles(unit),
         "masks": lambda: masks.run(
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
-        "link": lambda: number.run_link(at("tiles"), at("masks"), at("link"), batch=batch),
+        "seams": lambda: number.run_seams(at("tiles"), at("masks"), at("seams"), batch=batch),
         "number": lambda: number.run(
-            at("tiles"), at("masks"), link_paths=at("link"), paths=at("number")
+            at("tiles"),
+            at("masks"),
+            at("number"),
+            seams_paths=at("seams"),
+            seam_iou=unit.experiment.stitch.seam_iou,
         ),
+        "link": lambda: chain.run_link(unit, batch=batch),
+        "chain": lambda: chain.run(unit),
         "paint": lambda: paint.run(unit, batch=batch, threads=threads),
         "measure": lambda: measure.run(unit, batch=batch, threads=threads),
         "audit": lambda: audit.run(unit),
@@ -143,6 +161,8 @@ def run_one(
     experiment = load_experiment(config)
     names = {safe_name(each.name): each.name for each in units(experiment)}
     if threads is not None and stage in NETWORK:
+        import torch  # here: other jobs do without, and begin sooner
+
         torch.set_num_threads(threads)
     run_job(open_unit(experiment, names.get(unit, unit)), stage, batch=batch, threads=threads)
 

@@ -100,15 +100,17 @@ def keep(layout: RunLayout, text: str) -> None:
 
 def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
+    planes, iou = unit.mode == "planes", unit.experiment.stitch.seams == "iou"
     needs = {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
         "predict": ("plan",),
         "tiles": ("plan",),
         "masks": ("tiles", "predict"),
-        "link": ("masks",),
-        "number": ("masks", "link") if unit.mode == "planes" else ("masks",),
-        "paint": ("number",),
+        **({"seams": ("masks",)} if iou else {}),
+        "number": ("seams",) if iou else ("masks",),
+        **({"link": ("number",), "chain": ("link",)} if planes else {}),
+        "paint": ("chain",) if planes else ("number",),
         "measure": ("paint",),
         "level1": ("paint",),
     }
@@ -117,10 +119,8 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         needs[f"level{level}"] = (f"level{level - 1}",)
     if unit.n_levels == 1:
         del needs["level1"]
-    if unit.mode != "planes":
-        del needs["link"]
     needs["audit"] = ("measure", top)
-    as_many = {"link": "masks", "measure": "masks"}
+    as_many = dict.fromkeys(("seams", "link", "measure"), "masks")
     for stage, before in needs.items():
         n_batches = unit.batches.get(as_many.get(stage, stage), 1)
         yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)

@@ -11,10 +11,11 @@ import numpy as np
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.predict import on_walked_grid
+from cellseg_pipe.segmentation.seams import see_cells, view_to_bytes
 from cellseg_pipe.segmentation.stored import found_to_bytes, stored_records
 from cellseg_pipe.segmentation.tiled import Found, counts_of, find_cells
-from cellseg_pipe.stages.plan import Tiling, read_tiling
 from cellseg_pipe.stages.tiles import naming
+from cellseg_pipe.stages.tiling import Tiling, read_tiling
 
 __all__ = ["run"]
 
@@ -48,28 +49,31 @@ def run(
         for number in work.missing:
             began = time.monotonic()
             with naming(f"tile {number}, {tiling.tiles.tile(number).core}"):
-                found = _tile(tiling, records, number=number, threads=threads)
-            work.add(
-                number,
-                found_to_bytes(found),
-                blank=len(found.peak) == 0,
-                info=_info(found, tiling),
-            )
+                blob, info = _tile(tiling, records, number=number, threads=threads)
+            work.add(number, blob, blank=info["n_cells"] == 0, info=info)
             took = time.monotonic() - began
-            log.info("tile %d: %d cells in %.2f s", number, len(found.peak), took)
+            log.info("tile %d: %d cells in %.2f s", number, info["n_cells"], took)
         work.finish()
 
 
-def _tile(tiling: Tiling, records: Any, *, number: int, threads: int | None) -> Found:
-    tile = tiling.tiles.tile(number)
-    answer = on_walked_grid(records, tiling.plan, tile.outer)
-    return find_cells(answer, tiling.plan, window=tile.outer, core=tile.core, threads=threads)
+def _tile(
+    tiling: Tiling, records: Any, *, number: int, threads: int | None
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the cells of a tile, and what later stages need to know without their pixels."""
+    tile, plan = tiling.tiles.tile(number), tiling.plan
+    answer = on_walked_grid(records, plan, tile.outer)
+    if tiling.seams == "iou":
+        view = see_cells(answer, plan, tile=tile, threads=threads)
+        n_cut = int(np.count_nonzero(view.nodes.kept & ~view.nodes.complete))
+        return view_to_bytes(view), {"n_cells": len(view.area), "n_cut": n_cut}
+    found = find_cells(answer, plan, window=tile.outer, core=tile.core, threads=threads)
+    return found_to_bytes(found), _info(found, tiling)
 
 
 def _info(found: Found, tiling: Tiling) -> dict[str, Any]:
-    """Return what later stages need to know of a tile without its pixels."""
     block, count = counts_of(found, tiling.plan)
     return {
+        "n_cells": len(found.peak),
         "blocks": block.tolist(),
         "counts": count.tolist(),
         "n_too_far": found.n_too_far,

@@ -23,17 +23,17 @@ from cellseg_pipe.segmentation.cells import (
     Rows,
     add_rows,
     join_chains,
-    join_rows,
     sums_of,
     table_of,
 )
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
 from cellseg_pipe.segmentation.tiled import painted_from, spread_px
-from cellseg_pipe.stages.number import read_numbers
+from cellseg_pipe.stages.chain import read_chain
+from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import stored_labels
-from cellseg_pipe.stages.plan import Tiling, read_frozen, read_tiling
-from cellseg_pipe.stages.tiles import FoundTiles, naming
+from cellseg_pipe.stages.tiles import naming
+from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun, channels_of
 
 __all__ = ["run", "tables", "write_tables"]
@@ -56,15 +56,15 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         Threads to use.
     """
     tiling = read_tiling(unit.stage("tiles"))
-    first, chain = read_numbers(unit.stage("number"))
-    tiles = FoundTiles(tiling, Records(unit.stage("masks"), tiling.n_masks), first)
+    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    chain = read_chain(unit)
     with open_batch(unit.stage("measure"), batch, tiling.batch(batch)) as work:
         if work.done:
             return
         image = read_frozen(unit.stage("plan")).open_image()
         for number in work.missing:
-            rows = join_rows([tiles.read(number)])
-            if not len(rows.id):
+            rows = tiles.rows(number)
+            if tiling.seams == "exact" and not len(rows.id):
                 work.add(number, b"", blank=True)
                 continue
             core = tiling.tiles.tile(number).core
@@ -72,17 +72,31 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
             with naming(f"{unit.name}: tile {number}, {core}"):
                 labels = read_box(stored_labels(unit) / "0", box, threads=threads)
                 pixels = image.read(box)[channels_of(unit)]
-            seen = _seen(rows, chain, box=box) if tiling.plan.mode == "planes" else rows
-            sums = sums_of(labels, pixels, seen, plan=tiling.plan, origin=box.start)
+            sums = sums_of(
+                labels,
+                pixels,
+                _summed(tiling, rows, labels, chain=chain),
+                plan=tiling.plan,
+                origin=box.start,
+            )
             work.add(number, tables_to_bytes(rows=rows, sums=sums))
         work.finish()
 
 
-def _seen(rows: Rows, chain: NDArray[np.uint32], *, box: Box) -> Rows:
-    """Return the chains of the cells of a plane: a chain has one cell in a plane at most."""
-    numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
+def _summed(
+    tiling: Tiling, rows: Rows, labels: NDArray[np.uint32], *, chain: NDArray[np.uint32]
+) -> Rows:
+    """Return the labels whose pixels a tile sums up: its cells', or all those in its core."""
+    if tiling.seams == "iou":
+        numbers = np.unique(labels)
+    elif tiling.plan.mode == "planes":  # a chain has one cell in a plane at most
+        numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
+    else:
+        return rows
     numbers = numbers[numbers > 0]
-    return dataclasses.replace(rows, id=numbers, peak=np.zeros((len(numbers), box.ndim), np.int64))
+    # Parts of a cell are added up, so their moments count from one place: the image's corner.
+    peak = np.zeros((len(numbers), labels.ndim), np.int64)
+    return dataclasses.replace(rows, id=numbers, peak=peak)
 
 
 def on_level_0(tiling: Tiling, core: Box) -> Box:
@@ -98,10 +112,13 @@ def on_level_0(tiling: Tiling, core: Box) -> Box:
     Returns
     -------
     Box
-        On level 0.
+        On level 0. Where tiles are joined by IoU, cells may have any width and their parts are
+        summed up: then the core alone.
     """
     plan = tiling.plan
-    wide = core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape))
+    wide = core
+    if tiling.seams == "exact":
+        wide = core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape))
     if plan.walks_level_0:
         return wide
     lines = [painted_from(plan, axis) for axis in range(len(plan.shape))]
@@ -127,7 +144,8 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
     tiling = read_tiling(unit.stage("tiles"))
     measured = Records(unit.stage("measure"), tiling.n_masks)
     # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself.
-    n_rows = 1 if tiling.plan.mode == "planes" else tiling.tiles.cores.counts[0]
+    in_rows = tiling.plan.mode != "planes" and tiling.seams == "exact"
+    n_rows = tiling.tiles.cores.counts[0] if in_rows else 1
     empty = True
     for tiles in np.split(np.arange(len(tiling.tiles)), n_rows):
         parts = [
@@ -147,8 +165,7 @@ def _table(unit: UnitRun, plan: Plan, parts: list[dict[str, Any]]) -> dict[str, 
     # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
     sums = Sums.add([part["sums"] for part in parts], in_order=True)
     if plan.mode == "planes":
-        _, chain = read_numbers(unit.stage("number"))
-        rows = join_chains(rows, chain)
+        rows = join_chains(rows, read_chain(unit))
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
     columns = table_of(sums, rows, plan, tuple(names[i] for i in channels_of(unit)))
     return columns | in_um(columns, unit.spacing_um) | {"flagged": flags(columns, unit)}

@@ -1,162 +1,137 @@
-"""Gives the cells of a unit their numbers: counts per block, summed up; in planes, chains."""
+"""Gives the cells of a unit their numbers: counts per block, summed up, or tiles joined by IoU."""
 
 from __future__ import annotations
-
-import logging
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.packing import pack, unpack
-from cellseg_pipe.kernels import Pairs, boxes_and_areas, overlap_pairs, sum_pairs
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.paths import StagePaths
-from cellseg_pipe.segmentation.cells import Rows, add_rows, chain_cells, join_rows
-from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
-from cellseg_pipe.segmentation.tiled import BLOCK_PX, DROPPED, paint
-from cellseg_pipe.stages.plan import Tiling, read_tiling
-from cellseg_pipe.stages.tiles import FoundTiles
+from cellseg_pipe.segmentation.seams import (
+    Linked,
+    link_views,
+    linked_from_bytes,
+    linked_to_bytes,
+    seam_overlaps,
+    seams_from_bytes,
+    seams_to_bytes,
+    view_from_bytes,
+)
+from cellseg_pipe.segmentation.tiled import BLOCK_PX
+from cellseg_pipe.stages.tiles import FoundTiles, SeenTiles
+from cellseg_pipe.stages.tiling import Tiling, read_tiling
 from cellseg_pipe.tiles import Grid, first_ids
 
-__all__ = ["read_numbers", "run", "run_link"]
-
-log = logging.getLogger(__name__)
+__all__ = ["numbered_tiles", "run", "run_seams"]
 
 
-def first_numbers(tiling: Tiling, masks: Records) -> NDArray[np.int64]:
-    """Return the number of the first cell of each block.
+def run_seams(
+    tiles_paths: StagePaths, masks_paths: StagePaths, paths: StagePaths, *, batch: int
+) -> None:
+    """Compare the tiles of one batch with those of higher numbers that look at the same pixels.
 
     Parameters
     ----------
-    tiling : Tiling
-        Of the unit.
-    masks : Records
-        Its tiles.
-
-    Returns
-    -------
-    int64 array [n_blocks]
-        Before planes are joined.
+    tiles_paths, masks_paths, paths : StagePaths
+        Of the stages `tiles`, `masks` and `seams`.
+    batch : int
+        Which batch; there are as many as of tiles.
     """
+    tiling = read_tiling(tiles_paths)
+    masks = Records(masks_paths, tiling.n_masks)
+    with open_batch(paths, batch, tiling.batch(batch)) as work:
+        if work.done:
+            return
+        for number in work.missing:
+            if masks.is_blank(number):
+                work.add(number, b"", blank=True)
+            else:
+                work.add(number, _compared(tiling, masks, number))
+        work.finish()
+
+
+def _compared(tiling: Tiling, masks: Records, number: int) -> bytes:
+    tiles = tiling.tiles
+    view = view_from_bytes(masks.read(number), tiles.tile(number))
+    tables = []
+    for other in tiles.cores.over(view.tile.outer.grow(tiles.halo)):
+        if other > number and not masks.is_blank(other):
+            right = view_from_bytes(masks.read(other), tiles.tile(other))
+            if view.tile.outer.meets(right.tile.outer):
+                tables.append(seam_overlaps(view, right))
+    return seams_to_bytes(view.nodes, tables)
+
+
+def run(
+    tiles_paths: StagePaths,
+    masks_paths: StagePaths,
+    paths: StagePaths,
+    *,
+    seams_paths: StagePaths,
+    seam_iou: float,
+) -> None:
+    """Give all cells of a unit their numbers; in mode planes, those of each plane.
+
+    Parameters
+    ----------
+    tiles_paths, masks_paths, paths : StagePaths
+        Of the stages `tiles`, `masks` and `number`.
+    seams_paths : StagePaths
+        Of the stage `seams`, where tiles are joined by IoU.
+    seam_iou : float
+        From which IoU on.
+    """
+    tiling = read_tiling(tiles_paths)
+    with open_batch(paths, 0, [0]) as work:
+        if work.done:
+            return
+        if work.missing:  # an earlier attempt may have come so far and no further
+            if tiling.seams == "iou":
+                seams = Records(seams_paths, tiling.n_masks)
+                blob = linked_to_bytes(_linked(tiling, seams, seam_iou=seam_iou))
+            else:
+                blob = pack({"first": _first(tiling, Records(masks_paths, tiling.n_masks))})
+            work.add(0, blob)
+        work.finish()
+
+
+def _first(tiling: Tiling, masks: Records) -> NDArray[np.int64]:
+    """Return the number of the first cell of each block."""
     counts = np.zeros(len(Grid(tiling.plan.walk_shape, BLOCK_PX[tiling.plan.mode])), np.int64)
     for _, info in masks.infos():
         np.add.at(counts, info["blocks"], info["counts"])
     return first_ids(counts)
 
 
-def run_link(
-    tiles_paths: StagePaths, masks_paths: StagePaths, paths: StagePaths, *, batch: int
-) -> None:
-    """Count what the cells of neighbouring planes share, in one batch of columns.
+def _linked(tiling: Tiling, seams: Records, *, seam_iou: float) -> Linked:
+    nodes, tables = [], []
+    for number in range(len(tiling.tiles)):
+        if not seams.is_blank(number):
+            own, shared = seams_from_bytes(seams.read(number), number)
+            nodes.append(own)
+            tables += shared
+    return link_views(nodes, tables, plan=tiling.plan, seam_iou=seam_iou)
+
+
+def numbered_tiles(
+    tiling: Tiling, masks_paths: StagePaths, paths: StagePaths
+) -> FoundTiles | SeenTiles:
+    """Return the cells of a unit's tiles under the numbers that `run` gave them.
 
     Parameters
     ----------
-    tiles_paths, masks_paths, paths : StagePaths
-        Of the stages `tiles`, `masks` and `link`.
-    batch : int
-        Which batch; there are as many as of tiles.
-    """
-    tiling = read_tiling(tiles_paths)
-    masks = Records(masks_paths, tiling.n_masks)
-    tiles = FoundTiles(tiling, masks, first_numbers(tiling, masks))
-    with open_batch(paths, batch, tiling.batch(batch)) as work:
-        if work.done:
-            return
-        for number in work.missing:
-            work.add(number, _shared(tiling, tiles, number))
-        work.finish()
-
-
-def _shared(tiling: Tiling, tiles: FoundTiles, number: int) -> bytes:
-    """Return areas of a core's cells, and what they share with the plane above."""
-    core = tiling.tiles.tile(number).core
-    here = paint(core, tiles.over(core))
-    objects = boxes_and_areas(here)
-    label, area = objects.label, objects.area
-    if core.stop[0] == tiling.plan.walk_shape[0]:
-        return tables_to_bytes(label=label, area=area)
-    above = Box((core.start[0] + 1, *core.start[1:]), (core.stop[0] + 1, *core.stop[1:]))
-    pairs = overlap_pairs(here, paint(above, tiles.over(above)))
-    return tables_to_bytes(label=label, area=area, pairs=pairs)
-
-
-def run(
-    tiles_paths: StagePaths, masks_paths: StagePaths, *, link_paths: StagePaths, paths: StagePaths
-) -> None:
-    """Give all cells of a unit their numbers.
-
-    Parameters
-    ----------
-    tiles_paths, masks_paths, link_paths, paths : StagePaths
-        Of the stages `tiles`, `masks`, `link` (in mode planes) and `number`.
-    """
-    tiling = read_tiling(tiles_paths)
-    masks = Records(masks_paths, tiling.n_masks)
-    with open_batch(paths, 0, [0]) as work:
-        if work.done:
-            return
-        if work.missing:  # an earlier attempt may have come so far and no further
-            first = first_numbers(tiling, masks)
-            chain = np.zeros(0, np.uint32)
-            if tiling.plan.mode == "planes":
-                links = Records(link_paths, tiling.n_masks)
-                chain = _chains(tiling, links, FoundTiles(tiling, masks, first))
-            work.add(0, pack({"first": first, "chain": chain}))
-        work.finish()
-
-
-def _chains(tiling: Tiling, links: Records, tiles: FoundTiles) -> NDArray[np.uint32]:
-    """Return the number of the chain of each cell of all planes."""
-    numbers = range(len(tiling.tiles))
-    # Of a tile no more is kept than a row per cell.
-    parts = [_rows_of(tiles, number) for number in numbers]
-    rows = add_rows([part for part, _ in parts])
-    on_border = np.zeros(len(rows.id), bool)
-    area = np.zeros(len(rows.id), np.int64)
-    for number, (part, border) in zip(numbers, parts, strict=True):
-        on_border[part.id.astype(np.int64) - 1] = border
-        found = _read_link(links, number)
-        area[found["label"].astype(np.int64) - 1] += found["area"]
-    pairs = _planes(tiling, links)
-    return chain_cells(rows, pairs, plan=tiling.plan, area=area, on_border=on_border)
-
-
-def _rows_of(tiles: FoundTiles, number: int) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return the numbered cells of a tile, and which of them touch the border."""
-    found, ids = tiles.read(number)
-    order = np.argsort(ids, kind="stable")
-    return join_rows([(found, ids)]), found.on_border[order[ids[order] != DROPPED]]
-
-
-def _planes(tiling: Tiling, links: Records) -> Iterator[Pairs]:
-    """Yield the table of each plane with the next, summed over its tiles."""
-    cores = tiling.tiles.cores
-    for z in range(tiling.plan.walk_shape[0] - 1):
-        plane = Box((z, *(0,) * (len(cores.shape) - 1)), (z + 1, *cores.shape[1:]))
-        yield sum_pairs([_read_link(links, number)["pairs"] for number in cores.over(plane)])
-
-
-def _read_link(links: Records, number: int) -> dict[str, Any]:
-    return tables_from_bytes(links.read(number), pairs=Pairs)
-
-
-def read_numbers(paths: StagePaths) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Read what `run` decided.
-
-    Parameters
-    ----------
-    paths : StagePaths
-        Of the stage `number`.
+    tiling : Tiling
+        Of the unit.
+    masks_paths, paths : StagePaths
+        Of the stages `masks` and `number`.
 
     Returns
     -------
-    first : int64 array [n_blocks]
-        Number of the first cell of each block.
-    chain : uint32 array [n]
-        In mode planes, the chain of each such number, 0 for none; else empty.
+    FoundTiles or SeenTiles
+        As tiles are joined.
     """
-    arrays, _ = unpack(Records(paths, 1).read(0))
-    return arrays["first"], arrays["chain"]
+    masks, blob = Records(masks_paths, tiling.n_masks), Records(paths, 1).read(0)
+    if tiling.seams == "iou":
+        return SeenTiles(tiling, masks, linked_from_bytes(blob))
+    return FoundTiles(tiling, masks, unpack(blob)[0]["first"])

@@ -18,9 +18,10 @@ from cellseg_pipe.io.shards import ShardWriter, Written
 from cellseg_pipe.ledger import Corrupt, Records, open_batch
 from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.paths import StagePaths
-from cellseg_pipe.stages.number import read_numbers
-from cellseg_pipe.stages.plan import batch_of, read_tiling
-from cellseg_pipe.stages.tiles import FoundTiles, naming, painted
+from cellseg_pipe.stages.chain import read_chain
+from cellseg_pipe.stages.number import numbered_tiles
+from cellseg_pipe.stages.tiles import naming, painted
+from cellseg_pipe.stages.tiling import batch_of, read_tiling
 from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
 from cellseg_pipe.tiles import Grid
 
@@ -137,8 +138,8 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         Threads to use.
     """
     tiling, grid = read_tiling(unit.stage("tiles")), paint_grid(unit)
-    first, chain = read_numbers(unit.stage("number"))
-    tiles = FoundTiles(tiling, Records(unit.stage("masks"), tiling.n_masks), first)
+    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    chain = read_chain(unit)
     paths = unit.stage("paint")
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     with open_batch(paths, batch, keys) as work:

@@ -1,24 +1,35 @@
-"""Reads the cells of tiles with their numbers, a few at a time."""
+"""The cells of a unit's tiles under their numbers: read a few tiles at a time, painted, listed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.ledger import LedgerError, Records
-from cellseg_pipe.segmentation.cells import to_level_0
+from cellseg_pipe.segmentation.cells import Rows, join_rows, to_level_0
+from cellseg_pipe.segmentation.seams import (
+    Linked,
+    Part,
+    View,
+    paint_margin_px,
+    paint_seams,
+    view_from_bytes,
+)
 from cellseg_pipe.segmentation.stored import found_from_bytes
 from cellseg_pipe.segmentation.tiled import Found, ids_of, paint, spread_px
-from cellseg_pipe.stages.plan import Tiling
+from cellseg_pipe.stages.tiling import Tiling
 
-__all__ = ["FoundTiles", "naming", "painted"]
+__all__ = ["FoundTiles", "SeenTiles", "Tiles", "naming", "painted"]
 
 KEPT = 4  # tiles in memory: neighbouring boxes want the same
+NONE = np.zeros(0, np.uint32)
+NOTHING = Part(NONE, NONE, NONE.astype(np.uint8), NONE.astype(bool))  # of a tile without cells
 
 
 @contextlib.contextmanager
@@ -47,8 +58,54 @@ def naming(what: str) -> Iterator[None]:
         raise kind(f"{what}: {error}") from error
 
 
+class Tiles(Protocol):
+    """The cells of a unit's tiles under their numbers."""
+
+    def paint(self, box: Box) -> NDArray[np.uint32]:
+        """Paint a box.
+
+        Parameters
+        ----------
+        box : Box
+            On the grid that particles walk on.
+
+        Returns
+        -------
+        uint32 array [*box]
+            Numbers; 0 for background.
+        """
+
+    def rows(self, number: int) -> Rows:
+        """Return what is known of the cells that a tile stands for.
+
+        Parameters
+        ----------
+        number : int
+            Of the tile.
+
+        Returns
+        -------
+        Rows
+            Each cell of the unit is in those of one tile.
+        """
+
+    def on_border(self, number: int) -> NDArray[np.uint32]:
+        """Return the cells that touch the border of the image, as far as a tile sees it.
+
+        Parameters
+        ----------
+        number : int
+            Of the tile.
+
+        Returns
+        -------
+        uint32 array [n]
+            Their numbers.
+        """
+
+
 class FoundTiles:
-    """The cells of a unit's tiles.
+    """Cells whose tiles see all of them.
 
     Parameters
     ----------
@@ -90,9 +147,78 @@ class FoundTiles:
             if not self._masks.is_blank(number):
                 yield self.read(number)
 
+    def paint(self, box: Box) -> NDArray[np.uint32]:
+        """Paint a box; see `Tiles`."""
+        return paint(box, self.over(box))
+
+    def rows(self, number: int) -> Rows:
+        """Return what is known of the cells that a tile owns; see `Tiles`."""
+        return join_rows([self.read(number)])
+
+    def on_border(self, number: int) -> NDArray[np.uint32]:
+        """Return the cells that touch the border; see `Tiles`."""
+        found, ids = self.read(number)
+        return ids[found.on_border & found.kept]
+
+
+class SeenTiles:
+    """Cells that are joined from what several tiles see of them.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Of the unit.
+    masks : Records
+        Its tiles.
+    linked : Linked
+        What their cells are called.
+    """
+
+    def __init__(self, tiling: Tiling, masks: Records, linked: Linked) -> None:
+        self._tiling = tiling
+        self._masks = masks
+        self.linked = linked
+        self.read = functools.lru_cache(maxsize=KEPT)(self._read)
+
+    def _read(self, number: int) -> tuple[View, Part]:
+        """Return what a tile sees, and what that is called."""
+        view = view_from_bytes(self._masks.read(number), self._tiling.tiles.tile(number))
+        return view, self.linked.of(number) if len(view.area) else NOTHING
+
+    def _over(self, box: Box) -> Iterator[tuple[View, Part]]:
+        tiles = self._tiling.tiles
+        for number in tiles.cores.over(box.grow(tiles.halo)):
+            if not self._masks.is_blank(number):
+                yield self.read(number)
+
+    def paint(self, box: Box) -> NDArray[np.uint32]:
+        """Paint a box; see `Tiles`."""
+        plan = self._tiling.plan
+        wide = box.grow(paint_margin_px(plan)).clip(Box.of(plan.walk_shape))
+        return paint_seams(box, self._over(wide), plan=plan)
+
+    def rows(self, number: int) -> Rows:
+        """Return what is known of the cells that a tile stands for; see `Tiles`."""
+        view, part = self.read(number)
+        rows = np.flatnonzero(part.owner & (part.id > 0))
+        rows = rows[np.argsort(part.id[rows])]
+        return Rows(
+            part.id[rows],
+            view.area[rows],
+            view.flow_error[rows],
+            view.logit[rows],
+            view.class_logit[rows],
+            view.nodes.peak[rows],
+        )
+
+    def on_border(self, number: int) -> NDArray[np.uint32]:
+        """Return the cells that touch the border; see `Tiles`."""
+        view, part = self.read(number)
+        return part.id[view.nodes.on_border & (part.id > 0)]
+
 
 def painted(
-    tiling: Tiling, tiles: FoundTiles, box: Box, *, chain: NDArray[np.uint32]
+    tiling: Tiling, tiles: Tiles, box: Box, *, chain: NDArray[np.uint32]
 ) -> NDArray[np.uint32]:
     """Paint a box of level 0.
 
@@ -100,7 +226,7 @@ def painted(
     ----------
     tiling : Tiling
         Of the unit.
-    tiles : FoundTiles
+    tiles : Tiles
         Its cells.
     box : Box
         On level 0.
@@ -122,8 +248,7 @@ def painted(
     return labels
 
 
-def _part(tiling: Tiling, tiles: FoundTiles, box: Box) -> NDArray[np.uint32]:
+def _part(tiling: Tiling, tiles: Tiles, box: Box) -> NDArray[np.uint32]:
     plan = tiling.plan
     walked = box if plan.walks_level_0 else plan.scale.back_box(box, plan.shape)
-    labels = paint(walked, tiles.over(walked))
-    return to_level_0(labels, plan, box=box, start=walked.start)
+    return to_level_0(tiles.paint(walked), plan, box=box, start=walked.start)

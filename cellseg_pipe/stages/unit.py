@@ -18,7 +18,7 @@ from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
-from cellseg_pipe.nets._info import sha256_of
+from cellseg_pipe.nets._info import sha256_of, stored_info
 from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
@@ -151,10 +151,10 @@ class UnitRun:
         )
         cut = (tiles.core_px, tiles.halo_px, self.batches["masks"])
         stitch = self.experiment.stitch
-        joined = (stitch.seams, stitch.seam_iou if stitch.seams == "iou" else None)
-        masks = _hash(predict, cells, joined, cut)
+        masks = _hash(predict, cells, stitch.seams, cut)
+        joined = _hash(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
         output = self.experiment.output
-        labels = _hash(masks, self.version, self.unit.target, self.batches["paint"])
+        labels = _hash(joined, self.version, self.unit.target, self.batches["paint"])
         rows = (self.experiment.measure.model_dump(), self.experiment.qc.model_dump())
         audit = (output.into_image, output.export)
         measure = _hash(labels, rows)
@@ -162,6 +162,7 @@ class UnitRun:
             "prepare": _hash(source),
             "predict": predict,
             "masks": masks,
+            "joined": joined,
             "labels": labels,
             "measure": measure,
             "audit": _hash(measure, audit, self.name),
@@ -213,8 +214,10 @@ class UnitRun:
 GROUP = {
     "plan": "predict",
     "tiles": "masks",
-    "link": "masks",
-    "number": "masks",
+    "seams": "masks",
+    "number": "joined",
+    "link": "joined",
+    "chain": "joined",
     "paint": "labels",
 }
 
@@ -302,7 +305,8 @@ def _ndim_of(model: str) -> int:
 
 @cache
 def _stored_ndim(path: Path, _written: int) -> int:
-    return load_model(path).info.architecture.ndim
+    info = stored_info(path) or load_model(path).info
+    return info.architecture.ndim
 
 
 def channels_of(unit: UnitRun) -> list[int]:

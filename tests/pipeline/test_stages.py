@@ -14,6 +14,7 @@ from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_bat
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
 from cellseg_pipe.stages import audit, measure, paint, plan
 from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
@@ -179,7 +180,8 @@ def test_the_overlap_of_seams_counts_where_it_is_used(tmp_path, picture):
         only_unit(experiment(tmp_path, [picture], stitch={"seams": "iou", "seam_iou": iou})).digests
         for iou in (0.5, 0.6)
     ]
-    assert found[0]["predict"] == found[1]["predict"] and found[0]["masks"] != found[1]["masks"]
+    assert found[0]["masks"] == found[1]["masks"] and found[0]["joined"] != found[1]["joined"]
+    assert found[0]["labels"] != found[1]["labels"]
 
 
 def test_another_arithmetic_is_refused_or_told(tmp_path, picture, monkeypatch):
@@ -232,7 +234,7 @@ def test_a_seam_that_differs_is_found(tmp_path, picture):
             run_job(unit, job.stage, batch=job.batch)
     run_job(unit, "masks", batch=0)
     run_job(unit, "masks", batch=1)
-    tiling = plan.read_tiling(unit.stage("tiles"))
+    tiling = read_tiling(unit.stage("tiles"))
     records = Records(unit.stage("masks"), 2)
     stored = {key: (records.read(key), records.info(key)) for key in records.keys().tolist()}
     shutil.rmtree(unit.stage("masks").root)

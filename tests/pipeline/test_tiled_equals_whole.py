@@ -25,7 +25,7 @@ from tests.pipeline.worker import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SHARED = Path("/work/shared/data/large")
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "large"
 WINDOWS = {"window_px": 96, "overlap_px": 16}
 SHAPES = {"2d": (111, 157), "planes": (3, 61, 107), "3d": (13, 45, 59)}
 CASES = {

@@ -1,20 +1,20 @@
 # Numbers the cells of all tiles and paints the labels.
-rule link:
+rule seams:
     input:
-        RUN.inputs("link"),
+        RUN.inputs("seams"),
     output:
-        RUN.pattern("link"),
+        RUN.pattern("seams"),
     log:
-        RUN.log("link"),
+        RUN.log("seams"),
     benchmark:
-        RUN.benchmark("link")
+        RUN.benchmark("seams")
     resources:
-        mem_mb=RUN.memory_mb("link"),
-        runtime=RUN.minutes("link"),
+        mem_mb=RUN.memory_mb("seams"),
+        runtime=RUN.minutes("seams"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job link {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        "cellseg job seams {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " > {log:q} 2>&1"
 
 
@@ -34,6 +34,44 @@ rule number:
         config=RUN.config,
     shell:
         "cellseg job number {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " > {log:q} 2>&1"
+
+
+rule link:
+    input:
+        RUN.inputs("link"),
+    output:
+        RUN.pattern("link"),
+    log:
+        RUN.log("link"),
+    benchmark:
+        RUN.benchmark("link")
+    resources:
+        mem_mb=RUN.memory_mb("link"),
+        runtime=RUN.minutes("link"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job link {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " > {log:q} 2>&1"
+
+
+rule chain:
+    input:
+        RUN.inputs("chain"),
+    output:
+        RUN.pattern("chain"),
+    log:
+        RUN.log("chain"),
+    benchmark:
+        RUN.benchmark("chain")
+    resources:
+        mem_mb=RUN.memory_mb("chain"),
+        runtime=RUN.minutes("chain"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job chain {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
         " > {log:q} 2>&1"
 
 
