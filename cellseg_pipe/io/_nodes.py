@@ -170,20 +170,21 @@ def no_image(store: Store, about: dict[str, Any], *, found: str | None = None) -
     ValueError
         To be raised.
     """
-    found = found or ("is a plate" if "plate" in about else "has no multiscales")
-    start = f"{store.name} needs to be an OME-Zarr image, and {found}."
+    start = f"{store.name} needs to be an OME-Zarr image, and"
     images = [*_of_plate(store, about)] or series_of(store, about)
     if not images:
         images = list(itertools.islice(_below(store), LISTED + 1))
     if images:
         shown = ", ".join(images[:LISTED]) + (", ..." if len(images) > LISTED else "")
+        what = found or ("is a plate" if "plate" in about else "has no multiscales")
         return ValueError(
-            f"{start} Name one of the images in it, as {store.name}/{images[0]}; here: {shown}."
+            f"{start} {what}. Name one of the images in it, as {store.name}/{images[0]}; here:"
+            f" {shown}."
         )
     groups = [name for name in store.children("") if _is_group(store, name)][:5]
     return ValueError(
-        f"{start} Name a group that has multiscales, as PATH/0 or PATH/labels/NAME; groups here:"
-        f" {', '.join(groups) or 'none'}."
+        f"{start} {found or 'has no multiscales'}. Name a group that has them, as PATH/0 or"
+        f" PATH/labels/NAME; groups here: {', '.join(groups) or 'none'}."
     )
 
 
@@ -197,7 +198,7 @@ def _kind(store: Store, key: str) -> str | None:
         node = read_node(store, key)
     except (ValueError, OSError):
         return None
-    return node and node.kind
+    return None if node is None else node.kind
 
 
 def _of_plate(store: Store, about: dict[str, Any]) -> Iterator[str]:

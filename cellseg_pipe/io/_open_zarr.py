@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 from cellseg_pipe.io._attributes import MARKER
@@ -35,10 +36,7 @@ def open_zarr(path: str, *, level: int, axes: str | None) -> Raw:
     store = store_of(path)
     node = read_node(store)
     if node is None:
-        raise ValueError(
-            f"{path} needs to be a file or an OME-Zarr image, and is a"
-            f" {'place' if '://' in path else 'folder'} without one."
-        )
+        raise no_image(store, {}, found=f"is a {_place(path)} without one")
     if node.kind == "array":
         return _open_array(store, node, level=level, axes=axes)
     about = about_of(node.attributes)
@@ -85,9 +83,11 @@ def _open_level(
     source = open_pixels(store, key, array.metadata)
     named = image.letters(len(source.shape))
     if axes is None and (named is None or image.mixes(level)):
+        mixed = ", put into another order by its transformations" if image.mixes(level) else ""
         raise ValueError(
             f"{store.name} needs a name for each of its {len(source.shape)} axes, out of t, c, z,"
-            f" y, x in the order of the array; got {_names(image)}. Export it again, or give axes=."
+            f" y, x in the order of the array; got {_names(image)}{mixed}. Export it again, or give"
+            " axes=."
         )
     about = about_of(node.attributes)
     sizes, places = image.place(level, len(source.shape))
@@ -104,6 +104,12 @@ def _open_level(
         rgb=record(node.attributes.get(MARKER)).get("rgb") is True,
         identity=_identity(store, key, [node, array]),
     )
+
+
+def _place(path: str) -> str:
+    if "://" not in path and os.path.isdir(path):
+        return "folder"
+    return "zip file" if path.lower().endswith(".zip") else "place"
 
 
 def _names(image: Multiscale) -> str:

@@ -53,7 +53,7 @@ class RemoteStore:
         options = self.options
         try:
             return url_to_fs(self.name, **options)
-        except (ImportError, ValueError, TypeError) as error:
+        except (ImportError, ValueError, TypeError, OSError) as error:  # some connect at once
             raise self._fault(error) from error
 
     def get(self, key: str) -> bytes | None:

@@ -116,7 +116,7 @@ class ZipFileStore:
         """The prefix of all keys: some programs pack the folder, not what is in it."""
         marks = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
         tops = {name.split("/")[0] for name in self._names}
-        packed = len(tops) == 1 and not tops & set(marks)
+        packed = len(tops) == 1 and not tops & {*marks, self.inner.split("/")[0]}
         return "/".join(part for part in (*(tops if packed else ()), self.inner) if part)
 
     def _key(self, key: str) -> str:
@@ -147,9 +147,11 @@ class ZipFileStore:
 
     def opened(self) -> Any:
         """Return it as zarr-python opens it."""
+        from zarr.core.sync import sync
         from zarr.storage import StorePath, ZipStore
 
-        return StorePath(ZipStore(self.path, mode="r"), self.root)
+        # Behind a path, zarr takes a store for opened; it is opened as a coroutine only.
+        return StorePath(sync(ZipStore.open(self.path, mode="r")), self.root)
 
     def stamp(self, key: str) -> dict[str, Any]:
         """Return size and time of the zip file."""

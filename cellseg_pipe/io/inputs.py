@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "find_inputs", "stem_of"]
+__all__ = ["IMAGE_SUFFIXES", "PICTURES", "TIFFS", "find_inputs", "stem_of"]
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
-DOUBLE = (".ome.tif", ".ome.tiff", ".ome.zarr")
+TIFFS = (".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn")
+PICTURES = (".png", ".jpg", ".jpeg", ".npy")
+# A zip file of another name may hold anything, as outlines for ImageJ: it is one if it is named.
+IMAGE_SUFFIXES = (*TIFFS, *PICTURES, ".zarr", ".zarr.zip")
+ENDINGS = (".zarr.zip", ".zip", *IMAGE_SUFFIXES)  # the longer before what it ends with
+STORE_FILES = (".zgroup", "zarr.json", ".zattrs", ".zarray")
 # What we and the peer write beside an image: never an image itself.
 RESULTS = re.compile(
     r"_(cp_masks|masks?|labels?|seg|flows|dP|cellprob|outlines|overlay|cp_output)$"
@@ -95,15 +99,16 @@ def stem_of(path: Path | str) -> str:
         Its name.
     """
     name = Path(path).name
-    for ending in (*DOUBLE, *IMAGE_SUFFIXES):
+    for ending in ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
-            return name[: -len(ending)]
+            short = name[: -len(ending)]
+            return short[:-4] if short.lower().endswith(".ome") and len(short) > 4 else short
     return name
 
 
 def _meant(pattern: Path, *, recursive: bool) -> Iterator[Path]:
-    if pattern.exists():
-        if _is_store(pattern) or pattern.is_file():
+    if pattern.exists() or _is_in_zip(pattern):
+        if _is_store(pattern) or not pattern.is_dir():
             yield pattern
         else:
             yield from _in_folder(pattern, recursive=recursive)
@@ -123,16 +128,23 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    wanted = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    return wanted and not _is_result(path)
+    return _has_ending(path) and not path.name.startswith(".") and not _is_result(path)
 
 
 def _is_result(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and RESULTS.search(stem_of(path)) is not None
+    return _has_ending(path) and RESULTS.search(stem_of(path)) is not None
+
+
+def _has_ending(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_store(path: Path) -> bool:
-    return path.is_dir() and any((path / name).exists() for name in (".zgroup", "zarr.json"))
+    return path.is_dir() and any((path / name).exists() for name in STORE_FILES)
+
+
+def _is_in_zip(path: Path) -> bool:
+    return any(file.suffix.lower() == ".zip" and file.is_file() for file in path.parents)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._layout import Layout, layout_of, named_axes
 from cellseg_pipe.io._raw import Raw, Source
+from cellseg_pipe.io.inputs import PICTURES, TIFFS
 
 __all__ = ["OpenImage", "open_image"]
 
 log = logging.getLogger(__name__)
-
-TIFFS = (".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn")
-PICTURES = (".png", ".jpg", ".jpeg", ".npy")
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def _raw(path: str, *, axes: str | None, series: int, level: int) -> Raw:
 
     file, suffix = Path(path), Path(path).suffix.lower()
     if "://" in path or not file.is_file() or suffix == ".zip":
-        if "://" in path and suffix in (*TIFFS, *PICTURES):
+        if "://" in path and suffix in (*TIFFS, *PICTURES, ".zip"):
             raise ValueError(f"{path}: only OME-Zarr is read from servers. Download it first.")
         return open_zarr(path, level=level, axes=axes)
     if suffix not in (*TIFFS, *PICTURES):

@@ -164,7 +164,8 @@ def test_rules_that_viewers_have(tmp_path, axes, version):
             assert array["chunk_key_encoding"]["configuration"]["separator"] == "/"
             assert names_of(array["codecs"]) <= COMMON
         else:
-            assert array["dimension_separator"] == "/" and array["compressor"]["id"] == "zstd"
+            # QuPath's JZarr has blosc and zlib.
+            assert array["dimension_separator"] == "/" and array["compressor"]["id"] == "blosc"
     assert len(corners) == 1  # levels lie over each other
 
 

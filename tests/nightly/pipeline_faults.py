@@ -30,7 +30,8 @@ from cellseg_pipe.ledger import Batch
 from cellseg_pipe.synth import PRESETS, render
 
 TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
-CASES = {"2d": (2500, 2300), "planes": (3, 300, 2300), "3d": (48, 160, 300)}
+CASES = {"2d": (2500, 2300), "planes": (3, 300, 2300), "3d": (48, 160, 300), "iou": (900, 1100)}
+IOU = {"core_px": [400, 400], "halo_px": 30}  # in 2D, joined by overlap
 
 
 def config_of(folder, mode, shape):
@@ -40,11 +41,14 @@ def config_of(folder, mode, shape):
     tifffile.imwrite(
         folder / "a.tif", render(spec, Box.of(shape)).image[0], photometric="minisblack"
     )
+    iou = mode == "iou"
+    batches = {"predict": 3, "masks": 2, "paint": 2}
     return {
         "images": [{"path": str(folder / "a.tif"), "axes": "zyx"[-len(shape) :]}],
         "targets": {"nuclei": {"model": str(TINY), "diameter_px": 24}},
-        "segment": {"mode": mode, "reach_px": 20},
-        "tiles": {"window_px": 192, "batches": {"predict": 3, "masks": 2, "paint": 2}},
+        "segment": {"mode": "2d" if iou else mode, "reach_px": 20},
+        "stitch": {"seams": "iou" if iou else "exact"},
+        "tiles": {"window_px": 192, "batches": batches, **(IOU if iou else {})},
     }
 
 

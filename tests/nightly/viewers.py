@@ -1,8 +1,9 @@
 """Opens what the pipeline writes in other programs, each in an environment of its own, by hand.
 
 `python tests/nightly/viewers.py`, or `pytest -s` of this file (`-k napari`: one of them). The
-environments are made when they are missing, under CELLSEG_CACHE/viewers; remove one to get its
-newest version. A line is printed for each program and kind of store.
+environments are made when they are missing, under CELLSEG_CACHE/viewers or in the folder that
+CELLSEG_VIEWERS names; remove one to get its newest version. A line is printed for each program and
+kind of store.
 """
 
 import functools
@@ -29,15 +30,19 @@ from cellseg_pipe.synth import PRESETS, render
 
 ROOT = Path(__file__).parents[2]
 READERS = Path(__file__).parent / "readers"
-CACHE = Path(os.environ.get("CELLSEG_CACHE") or ROOT / ".cache") / "viewers"
+CACHE = Path(
+    os.environ.get("CELLSEG_VIEWERS")
+    or Path(os.environ.get("CELLSEG_CACHE") or ROOT / ".cache") / "viewers"
+)
 MODEL = ROOT / "tests/golden/models/tiny.safetensors"
 TARGET = "nuclei"
 DIAMETER_PX = 30
 # Two levels each: vizarr shows no labels on an image of one.
-SHAPES = {"2d": (560, 700), "planes": (3, 300, 560)}
-SPACING_UM = {"2d": (0.5, 0.5), "planes": (2.0, 0.5, 0.5)}
-OFFSET_UM = {"2d": (12.0, 30.5), "planes": (4.0, 12.0, 30.5)}
+SHAPES = {"2d": (560, 700), "planes": (3, 300, 560), "3d": (28, 60, 540)}
+SPACING_UM = {"2d": (0.5, 0.5), "planes": (2.0, 0.5, 0.5), "3d": (0.5, 0.5, 0.5)}
+OFFSET_UM = {"2d": (12.0, 30.5), "planes": (4.0, 12.0, 30.5), "3d": (4.0, 12.0, 30.5)}
 N_LEVELS = 2
+FACTORS = {"2d": (2, 2), "planes": (1, 2, 2), "3d": (2, 2, 2)}  # of a level to the one above
 PLACES = ("beside the image", "in the image")
 TIMEOUT_S = 600
 
@@ -170,7 +175,7 @@ def case_of(mode, version, place):
     """Return a store that the pipeline wrote, and what a program should see in it."""
     root, inside = folder_of(mode, version), place == PLACES[1]
     summary = segment(root, mode, version, inside)
-    image, beside = root / "image.ome.zarr", root / f"out/s1/{'labels.ome.zarr'}"
+    image, beside = root / "image.ome.zarr", root / "out/s1/labels.ome.zarr"
     labels = image / "labels" / TARGET if inside else beside
     assert (image / "labels" / TARGET).exists() == inside
     levels = [level_of(labels, mode, number) for number in range(N_LEVELS)]
@@ -200,7 +205,7 @@ def level_of(labels, mode, number):
     sys.path.append(str(READERS))
     from _seen import level
 
-    factor = np.array([2**number if axis in "yx" else 1 for axis in "zyx"[-len(SHAPES[mode]) :]])
+    factor = np.array(FACTORS[mode]) ** number
     spacing, offset = np.array(SPACING_UM[mode]), np.array(OFFSET_UM[mode])
     pixels = zarr.open_array(labels / str(number), mode="r")[...]
     found = level(pixels, spacing * factor, offset + spacing * (factor - 1) / 2)

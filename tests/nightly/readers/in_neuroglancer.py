@@ -30,12 +30,24 @@ def state_of(case, url):
     with viewer.txn() as state:
         state.layers["image"] = neuroglancer.ImageLayer(source=sources["image"])
         state.layers["cells"] = neuroglancer.SegmentationLayer(source=sources["labels"])
-        # A segmentation reaches Python compressed, and cannot be read there.
-        state.layers["numbers"] = neuroglancer.ImageLayer(source=sources["labels"], visible=False)
+        # A segmentation reaches Python compressed, and cannot be read there; nor can a volume.
+        state.layers["numbers"] = neuroglancer.ImageLayer(source=sources["labels"])
+        state.layers["numbers"].visible = False
+        # By itself it takes the axes as they come, and would show z from left to right.
+        state.dimensions = neuroglancer.CoordinateSpace(
+            names=list(case["axes"][::-1]), units="um", scales=case["scale"][::-1]
+        )
         state.layout = "xy"
     text = viewer.state.to_json()
     assert neuroglancer.ViewerState(text).to_json() == text
     return viewer
+
+
+def leave(*error):
+    """Say what went wrong and end at once: neuroglancer's server knows no end."""
+    sys.__excepthook__(*error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def placed(info):
@@ -59,15 +71,18 @@ def with_tensorstore(case):
         yield level(ts.open(spec, open=True, read=True).result().read().result())
 
 
-def looked_at(viewer, case):
+def looked_at(viewer, case, pixels):
     """Return what the client says of the labels, and check that the picture has cells in it."""
     cells, image = (viewer.volume_info(name).result(timeout=WAIT_S) for name in ("cells", "image"))
     axes, steps, lower, upper = placed(cells)
     assert (axes, steps, lower, upper) == placed(image), "labels do not lie on their image"
     # The client counts whole voxels, so that it knows where they start within half of one.
     start = [low * step for low, step in zip(lower, steps, strict=True)]
-    numbers = viewer.volume("numbers").result(timeout=WAIT_S).read().result()
-    finest = level(numbers, steps, start)
+    finest = {"shape": [int(b - a) for a, b in zip(lower, upper, strict=True)], "pixels": pixels}
+    finest |= {"scale": steps, "translation": start}
+    if len(axes) == 2:
+        numbers = viewer.volume("numbers").result(timeout=WAIT_S).read().result()
+        finest = level(numbers, steps, start)
     finest["dtype"] = str(cells.data_type)
     picture = viewer.screenshot(size=(900, 700)).screenshot
     Path(case["picture"]).write_bytes(picture.image)
@@ -76,25 +91,28 @@ def looked_at(viewer, case):
     return axes, finest
 
 
+sys.excepthook = leave
 case = asked()
 levels = list(with_tensorstore(case))
 server = StaticFileServer(case["root"], bind_address="127.0.0.1")
 viewer = state_of(case, server.url)
 axes, how = case["axes"], "without Chromium: its state, and tensorstore"
 if case["chromium"]:
-    with tempfile.TemporaryDirectory() as profile, open(os.devnull, "w") as nowhere:
+    # Children of the browser may outlive it, and write to its profile.
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as profile, open(os.devnull, "w") as nowhere:
         browser = subprocess.Popen(
             [*CHROMIUM, f"--user-data-dir={profile}", str(viewer)], stderr=nowhere
         )
         try:
-            axes, levels[0] = looked_at(viewer, case)
+            axes, levels[0] = looked_at(viewer, case, levels[0]["pixels"])
         finally:
             browser.terminate()
             browser.wait()
-    how = "in Chromium"
+    how = "in Chromium" if len(axes) == 2 else "in Chromium, pixels by tensorstore"
 answer(
     reader=f"neuroglancer {version('neuroglancer')} {how}",
     labels={"axes": list(axes), "levels": levels},
 )
 sys.stdout.flush()
-os._exit(0)  # its server knows no end
+os._exit(0)
