@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellseg_pipe.nets._footprint import Footprint
 from cellseg_pipe.segmentation.memory import (
     BASE_BYTES,
     FOLLOW_BYTES,
@@ -33,6 +35,7 @@ STYLE_BYTES = 1024  # of a window's record
 FILES_PER_JOB = 4  # claim, data, ledger, done
 # Seconds per million voxels on one core; what the network takes is measured by the plan.
 MASKS_S, PAINT_S, MEASURE_S = 0.6, 0.15, 0.15
+VIEWS = 6  # tiles in memory where they are joined by IoU
 PAINTED = 6  # arrays of labels of a box that painting it takes at most
 
 
@@ -49,13 +52,16 @@ class Cost:
     memory_bytes: int
 
 
-def predict_bytes(plan: Plan) -> int:
+def predict_bytes(plan: Plan, networks: Sequence[Footprint] = ()) -> int:
     """Return the memory of running the network on one window.
 
     Parameters
     ----------
     plan : Plan
         Of the image.
+    networks : sequence of Footprint
+        Of the network, and of that of the side views if there is one; a network of full width
+        where nothing is known.
 
     Returns
     -------
@@ -64,7 +70,9 @@ def predict_bytes(plan: Plan) -> int:
     """
     window = max(math.prod(view.lattice.edge) for view in plan.views)
     source = window / math.prod(min(f, 1.0) for f in plan.scale.factors)
-    return round(BASE_BYTES + NETWORK_BYTES_PER_PX * window + 16 * len(plan.picks) * source)
+    loaded = sum(network.loaded_bytes for network in networks)
+    of_px = max((network.px_bytes for network in networks), default=NETWORK_BYTES_PER_PX)
+    return round(BASE_BYTES + loaded + of_px * window + 16 * len(plan.picks) * source)
 
 
 def masks_bytes(plan: Plan, tiles: TilePlan) -> int:
@@ -150,6 +158,10 @@ class Size:
         Jobs of each stage.
     window_s : float
         What one window of the network took.
+    predict_bytes : int, optional
+        Memory of running it, where the network is known.
+    seams : {"exact", "iou"}
+        How tiles are joined.
     """
 
     paint_px: tuple[int, ...]
@@ -157,6 +169,8 @@ class Size:
     n_files: int
     n_jobs: dict[str, int]
     window_s: float
+    predict_bytes: int | None = None
+    seams: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -210,13 +224,18 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     windows = sum(len(view.lattice) * math.prod(view.lattice.edge) for view in plan.views)
     boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
     in_tile, records = masks_bytes(plan, tiles), 2 * plan.n_outputs * windows
+    # What tiles see is kept while a box is painted, where more than one tile may paint a cell.
+    views = VIEWS * LABELS_BYTES * outer if size.seams == "iou" else 0
+    # What was timed is a window of the first view: those of other sides may be flatter.
+    network_s = size.window_s * windows / math.prod(plan.views[0].lattice.edge)
+    running = predict_bytes(plan) if size.predict_bytes is None else size.predict_bytes
     rows = [
-        ("predict", n_windows, predict_bytes(plan), n_windows * size.window_s, records, 0),
+        ("predict", n_windows, running, network_s, records, 0),
         ("masks", len(tiles), in_tile, MASKS_S * walked / 1e6, STORED_BYTES * walked, 0),
         (
             "paint",
             boxes,
-            paint_bytes(size.paint_px, plan),
+            paint_bytes(size.paint_px, plan) + views,
             PAINT_S * voxels / 1e6,
             STORED_BYTES * voxels,
             size.n_files,

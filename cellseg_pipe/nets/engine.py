@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cellseg_pipe.nets._footprint import Footprint, footprint_of
 from cellseg_pipe.nets._info import SAM_PREFIX
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.nets.cpnet import Architecture
@@ -20,6 +21,8 @@ from cellseg_pipe.nets.size import SizeModel
 __all__ = ["AnyEngine", "Engine", "choose_device", "engine_for"]
 
 log = logging.getLogger(__name__)
+
+VOLUME_WINDOW_PX = 128  # a cube: the usual one of planes, 512, would take 50 GB and more
 
 
 class Engine:
@@ -45,6 +48,7 @@ class Engine:
         self.threads = threads
         chosen: Any = choose_precision(device) if precision == "auto" else precision
         self._net = fuse(model.net, precision=chosen, device=device)
+        self._precision: str = chosen
         self.numerics = str(self._net.form)
 
     @property
@@ -69,8 +73,9 @@ class Engine:
 
     @property
     def window_px(self) -> int | None:
-        """Size of window that suits the network, if the model says one."""
-        return self.model.info.window_px
+        """Size of window that suits the network, if the model says one or it sees volumes."""
+        deep = self.architecture.ndim == 3
+        return self.model.info.window_px or (VOLUME_WINDOW_PX if deep else None)
 
     @property
     def percentiles(self) -> tuple[float, float]:
@@ -86,6 +91,12 @@ class Engine:
     def diameter_px(self) -> float:
         """Diameter of the cells that the network knows."""
         return self.model.info.diameter_px
+
+    @property
+    def footprint(self) -> Footprint:
+        """Memory that it takes."""
+        n_weights = sum(parameter.numel() for parameter in self.model.net.parameters())
+        return footprint_of(self.architecture, n_weights, self._precision)
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs and styles.
@@ -128,7 +139,7 @@ def engine_for(
     precision: str = "auto",
     threads: int | None = None,
 ) -> AnyEngine:
-    """Load a model unless it is, and bring it to a device.
+    """Load a network that segments, unless it is loaded, and bring it to a device.
 
     Parameters
     ----------
@@ -155,9 +166,25 @@ def engine_for(
         from cellseg_pipe.nets.catalog import load_model
 
         model = load_model(model)
+    _refuse_other_answers(model)
     engine = Engine(model, device=choose_device(device), precision=precision, threads=threads)
     log.info("model %s runs as %s", engine.name, engine.numerics)
     return engine
+
+
+def _refuse_other_answers(model: Model) -> None:
+    """Refuse networks whose answer is no flow: it would be followed all the same, to nothing."""
+    info = model.info
+    if info.task == "restoration":
+        raise ValueError(
+            f"segmenting needs a model of flows, and {info.name} restores images"
+            f" ({model.summary}). Name one that segments."
+        )
+    if info.target == "three-classes":
+        raise ValueError(
+            f"segmenting needs a model of flows, and {info.name} tells interior, boundary and"
+            " background. Train it with target: flow; its answer is for `masks_from_classes`."
+        )
 
 
 def choose_device(device: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cellseg_pipe.nets._footprint import Footprint, sam_footprint
 from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.size import SizeModel
 
@@ -68,6 +69,13 @@ class SamEngine:
     def name(self) -> str:
         """Name of the file."""
         return self.path.name
+
+    @property
+    def footprint(self) -> Footprint:
+        """Memory that it takes."""
+        n_weights = sum(parameter.numel() for parameter in self._net.parameters())
+        precision = "fp32" if self._dtype == torch.float32 else "bf16"
+        return sam_footprint(n_weights, self.path.stat().st_size, precision)
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs, and a style of zeros: these networks have none.

@@ -69,7 +69,8 @@ def plan_network(unit: UnitRun) -> Path:
             f" segment.mode to {plan.mode}."
         )
     limit = memory_limit(unit)
-    check_fits(Cost(predict_bytes(plan)), limit, what=f"{unit.name}: one window of the network")
+    needed = predict_bytes(plan, [engine.footprint for engine in engines])
+    check_fits(Cost(needed), limit, what=f"{unit.name}: one window of the network")
     warnings = [*flat_inputs(plan)]
     if measured is not None and measured.n_cells == 0:
         warnings.append(
@@ -87,6 +88,7 @@ def plan_network(unit: UnitRun) -> Path:
         "numerics": [engine.numerics for engine in engines],
         "canary": [canary(engine, plan) for engine in engines],
         "window_s": window_s(engines[0], plan),
+        "predict_bytes": needed,
         "diameter_px": px,
         "diameter": None if measured is None else dataclasses.asdict(measured),
         "warnings": warnings,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cellseg_pipe.config import ImageFacts, load_experiment, propose
-from cellseg_pipe.io.inputs import find_inputs, stem_of
+from cellseg_pipe.io.inputs import find_inputs
 from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.stages.unit import check_one_time
 
 __all__ = ["run"]
 
@@ -68,10 +69,11 @@ def facts_of(path: str) -> ImageFacts:
         Without reading pixels.
     """
     image = open_image(path)
+    check_one_time(image)
     several = image.n_channels > 1
     return ImageFacts(
         path=path,
-        name=stem_of(path),
+        name="",  # that of the experiment: `0` would be no name for plate.zarr/A/1/0
         shape=((image.n_channels,) if several else ()) + image.shape,
         axes=("c" if several else "") + image.spatial,
         channel_names=image.channel_names,

@@ -211,14 +211,14 @@ def plan_tiles(unit: UnitRun) -> Path:
         "n_predict": frozen.facts["n_batches"],
         "n_masks": unit.batches["masks"],
         "seams": unit.experiment.stitch.seams,
-        "predicted": predicted(unit, plan, tiles, window_s=frozen.facts["window_s"]),
+        "predicted": predicted(unit, plan, tiles, facts=frozen.facts),
     }
     write_plan(paths.plan, {**facts, "plan": plan_to_json(plan)})
     return paths.plan
 
 
 def predicted(
-    unit: UnitRun, plan: Plan, tiles: TilePlan, *, window_s: float
+    unit: UnitRun, plan: Plan, tiles: TilePlan, *, facts: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return what each stage will take, for those who schedule its jobs.
 
@@ -230,8 +230,8 @@ def predicted(
         With the unit's own settings.
     tiles : TilePlan
         Its tiles.
-    window_s : float
-        What one window of the network took.
+    facts : dict
+        Of the plan: what one window of the network took, in time and memory.
 
     Returns
     -------
@@ -244,7 +244,9 @@ def predicted(
         n_channels=unit.image.n_channels,
         n_files=count_files(unit.image.shape, ndim, version=unit.version),
         n_jobs=unit.batches | {"measure": unit.batches["masks"]},
-        window_s=window_s,
+        window_s=facts["window_s"],
+        predict_bytes=facts["predict_bytes"],
+        seams=unit.experiment.stitch.seams,
     )
     return [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
 

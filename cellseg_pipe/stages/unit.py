@@ -24,7 +24,15 @@ from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
 from cellseg_pipe.segmentation.settings import Settings
 
-__all__ = ["CELL_SETTINGS", "UnitRun", "channels_of", "open_unit", "source_of_image", "unit_runs"]
+__all__ = [
+    "CELL_SETTINGS",
+    "UnitRun",
+    "check_one_time",
+    "channels_of",
+    "open_unit",
+    "source_of_image",
+    "unit_runs",
+]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 # What the network's answer does not depend on.
@@ -287,13 +295,24 @@ def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
         unit = known[unit]
     entry = unit.image
     image = open_image(entry.path, axes=entry.axes, series=entry.series)
-    if image.n_times > 1:
-        raise ValueError(
-            f"{entry.path} has {image.n_times} times and one is needed. Save each as an image."
-        )
+    check_one_time(image)
     chosen = settings_of(experiment, entry, unit.target)
     ndim = _ndim_of(chosen.model)
     return UnitRun(unit, experiment, chosen, image, RunPaths(Path(experiment.output.dir)), ndim)
+
+
+def check_one_time(image: OpenImage) -> None:
+    """Refuse an image of several times.
+
+    Parameters
+    ----------
+    image : OpenImage
+        The image.
+    """
+    if image.n_times > 1:
+        raise ValueError(
+            f"{image.path} has {image.n_times} times and one is needed. Save each as an image."
+        )
 
 
 def _ndim_of(model: str) -> int:
