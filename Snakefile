@@ -10,9 +10,10 @@ include: "workflow/rules/prepare.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/stitch.smk"
 include: "workflow/rules/measure.smk"
+include: "workflow/rules/train.smk"
 
 
 rule all:
     default_target: True
     input:
-        RUN.marker,
+        RUN.goal,

@@ -1,17 +1,23 @@
 """`cellseg models`: what it prints, and what it refuses."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from cellseg_pipe.cli import main
 from cellseg_pipe.nets import catalog
+from cellseg_pipe.nets.checkpoint import load
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
+TINY = GOLDEN.parent / "models" / "tiny.safetensors"
 SHA256 = hashlib.sha256((GOLDEN / "segmentation").read_bytes()).hexdigest()
 
 
@@ -61,6 +67,8 @@ def test_broken_files_are_listed_with_the_reason(user, capsys):
         (["add", "nothing.pth"], "No such file"),
         (["add", str(Path(__file__))], "text file"),
         (["add", str(GOLDEN / "segmentation_size.npy")], "numpy file"),
+        (["export", "nothing", "out.zip"], "no model 'nothing'"),
+        (["export", str(TINY), "out.tar"], "a name like NAME.zip, got out.tar"),
     ],
 )
 def test_refusals_are_one_line(capsys, arguments, message):
@@ -78,3 +86,30 @@ def test_help_does_not_load_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--name" in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore")  # what other packages warn of is theirs
+@pytest.mark.parametrize("model", [TINY, GOLDEN / "segmentation", GOLDEN / "restoration"])
+def test_an_exported_package_is_valid(tmp_path, capsys, model):
+    spec = pytest.importorskip("bioimageio.spec")
+    out = tmp_path / "package.zip"
+    assert main(["models", "export", str(model), str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    found = spec.load_description(out, perform_io_checks=True)
+    assert found.validation_summary.status in ("passed", "valid-format")
+    assert isinstance(found, spec.model.v0_5.ModelDescr)
+    assert found.weights.pytorch_state_dict.architecture.callable == "Packaged"
+    (names,) = (axis.channel_names for axis in found.outputs[0].axes if axis.type == "channel")
+    flows = ["flow_y", "flow_x", "inside"]
+    assert list(map(str, names)) == (["restored_0"] if model.name == "restoration" else flows)
+
+
+def test_a_model_is_exported_by_its_name(user, tmp_path, capsys):
+    assert main(["models", "add", str(TINY), "--name", "mine"]) == 0
+    assert main(["models", "export", "mine", str(tmp_path / "mine.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "mine.zip") as package:
+        described = yaml.safe_load(package.read("rdf.yaml"))
+        weights = torch.load(io.BytesIO(package.read("weights.pt")), weights_only=True)
+    assert described["inputs"][0]["id"] == "image" and described["type"] == "model"
+    for name, tensor in load(TINY).net.state_dict().items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)

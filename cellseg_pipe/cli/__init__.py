@@ -109,7 +109,7 @@ def _add_models(
 ) -> None:
     parser = commands.add_parser(
         "models",
-        help="list models, look at one, add one",
+        help="list models, look at one, add one, export one",
         description="Models lie in the folders of CELLSEG_MODELS: those of the site, the last one"
         " yours. Then come the shipped ones. Nothing is ever downloaded.",
     )
@@ -123,6 +123,16 @@ def _add_models(
     task.add_argument("file", type=Path, help="ours, or one of Cellpose 1 to 3")
     task.add_argument("--name", dest="as_name", metavar="N", help="call it N")
     task.set_defaults(command=_add_model)
+    task = tasks.add_parser(
+        "export",
+        parents=[common],
+        help="write a package for bioimage.io",
+        description="Write weights, architecture, a test and a description as one package that"
+        " other programs of the bioimage.io format can run without this one.",
+    )
+    task.add_argument("model", metavar="MODEL", help="a name or a file")
+    task.add_argument("out", metavar="OUT", type=Path, help="NAME.zip; an old one is replaced")
+    task.set_defaults(command=_export_model)
 
 
 def _list_models(_options: argparse.Namespace) -> None:
@@ -141,6 +151,12 @@ def _add_model(options: argparse.Namespace) -> None:
     from cellseg_pipe.stages import models
 
     print(models.add(options.file, name=options.as_name))
+
+
+def _export_model(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import export_model
+
+    print(export_model.run(options.model, options.out))
 
 
 def _add_synth(

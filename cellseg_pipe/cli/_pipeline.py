@@ -143,7 +143,7 @@ def _add_job(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
     parser = commands.add_parser(
         "job", parents=[common], help="run one job of a run (what the rules call)"
     )
-    parser.add_argument("stage", help="name of the stage, or summary")
+    parser.add_argument("stage", help="name of the stage, or summary, train, evaluate")
     parser.add_argument("config", type=Path, help="the experiment in effect")
     parser.add_argument("unit", nargs="?", help="name of the unit")
     parser.add_argument("--batch", type=int, default=0, help="which batch")
@@ -152,6 +152,9 @@ def _add_job(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
 
 
 def _job(options: argparse.Namespace) -> None:
+    if options.stage in BRANCHES:
+        BRANCHES[options.stage](options)
+        return
     from cellseg_pipe.stages import jobs
 
     if options.stage == "summary":
@@ -164,3 +167,22 @@ def _job(options: argparse.Namespace) -> None:
             batch=options.batch,
             threads=options.threads,
         )
+
+
+def _job_train(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import train
+    from cellseg_pipe.training.loop import Diverged
+
+    try:
+        train.run_job(options.config, threads=options.threads)
+    except Diverged as error:
+        raise ValueError(str(error)) from error
+
+
+def _job_evaluate(options: argparse.Namespace) -> None:
+    from cellseg_pipe.stages import evaluate_run
+
+    evaluate_run.run_job(options.config)
+
+
+BRANCHES = {"train": _job_train, "evaluate": _job_evaluate}

@@ -202,6 +202,24 @@ class Qc(Section):
     """Reserved: a second label image without marked cells."""
 
 
+class Evaluate(Section):
+    """Truth that results are scored against."""
+
+    truth: Text
+    """Folder of label files that are called as the images; of one image also its file or store."""
+    pattern: Text = "*"
+    """Which files of the folder."""
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)] = (
+        *(0.5, 0.55, 0.6, 0.65, 0.7),
+        *(0.75, 0.8, 0.85, 0.9, 0.95),
+    )
+    """Least overlap (IoU) of a match."""
+    ignore_label: Annotated[int, Field(strict=True)] | None = None
+    """Label of what nobody annotated."""
+    boundary_px: Length | None = None
+    """Greatest distance of outlines that agree; null: outlines are not scored."""
+
+
 class Resources(Section):
     """What jobs run on; the labels depend on precision and numerics alone."""
 

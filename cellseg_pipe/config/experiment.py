@@ -11,6 +11,7 @@ from cellseg_pipe.config._kinds import Auto, ChannelNumber, Length, Place, Secti
 from cellseg_pipe.config._problems import RuleError
 from cellseg_pipe.config._sections import (
     Channels,
+    Evaluate,
     Measure,
     Normalise,
     Output,
@@ -74,6 +75,8 @@ class Experiment(Section):
     """Quality control."""
     resources: Resources = Resources()
     """What jobs run on."""
+    evaluate: Evaluate | None = None
+    """Truth that results are scored against."""
     engine: Literal["process", "snakemake", "dask"] = "snakemake"
     """What spreads the work: one process, jobs of Snakemake, or dask."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellseg_pipe.config import Experiment
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.stages.evaluate_run import score
 from cellseg_pipe.stages.jobs import Job, finish, jobs_of, run_job
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, unit_runs
@@ -52,4 +53,5 @@ def run(
                     on_job(unit, job)
                 run_job(unit, job.stage, batch=job.batch, threads=threads)
         finish(layout.config)
+        score(experiment, layout)
     return paths

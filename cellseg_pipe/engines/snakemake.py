@@ -10,14 +10,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cellseg_pipe.engines._snakemake_branches import (
+    Asked,
+    Branches,
+    ask,
+    asked_before,
+    workflow_error,
+)
 from cellseg_pipe.engines._snakemake_state import earlier_jobs, log_in
 from cellseg_pipe.ledger import Held, RunLock
-from cellseg_pipe.stages.layout import RunLayout, keep, lay_out, read_layout
 
 __all__ = ["SNAKEFILE", "Workflow"]
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
-LAYOUT = "CELLSEG_LAYOUT"  # tells jobs which file to read
 LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
 BESIDE_MB = 500
 LEAST_MINUTES = 20
@@ -47,28 +52,27 @@ class Workflow:
     def __init__(self, config: Mapping[str, Any], workflow: Any) -> None:
         self._workflow = workflow
         self._lock: RunLock | None = None
-        self._text = ""
         self._known: dict[str, dict[str, Mapping[str, float]]] = {}
-        self._layout = self._read(config)
+        self._asked = self._read(config)
+        self._layout = self._asked.layout
         # Jobs are run by the program of this very environment, active or not.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-    def _read(self, config: Mapping[str, Any]) -> RunLayout:
-        """Return the layout: made by the main process, read by its jobs on any node."""
+    def _read(self, config: Mapping[str, Any]) -> Asked:
+        """Return what is asked: laid out by the main process, read by its jobs on any node."""
         if not self._workflow.is_main_process:
-            return read_layout(os.environ.get(LAYOUT, Path.cwd()))
+            return asked_before()
         manager = self._workflow.logger_manager
         files = [str(file) for file in self._workflow.configfiles]
         try:
             if self._workflow.overwrite_workdir is not None:
                 raise ValueError(NO_DIRECTORY)
-            layout, self._text = lay_out(config, source=files[-1] if files else None)
+            asked = ask(config, source=files[-1] if files else None)
         except (OSError, TypeError, ValueError) as error:
             log_in(None, manager)
-            raise _error(str(error)) from None
-        os.environ[LAYOUT] = str(layout.file)
-        log_in(layout.root, manager)
-        return layout
+            raise workflow_error(str(error)) from None
+        log_in(asked.layout.root, manager)
+        return asked
 
     @property
     def root(self) -> str:
@@ -84,6 +88,16 @@ class Workflow:
     def marker(self) -> str:
         """What says that the run is finished."""
         return self._layout.inside(self._layout.marker)
+
+    @property
+    def branches(self) -> Branches:
+        """What trains and what scores."""
+        return self._asked.branches
+
+    @property
+    def goal(self) -> str:
+        """What a start without a target makes."""
+        return self.branches.trained if self.branches.trains else self.marker
 
     @property
     def audits(self) -> list[str]:
@@ -260,25 +274,19 @@ class Workflow:
         try:
             lock.__enter__()
         except Held as error:
-            raise _error(str(error)) from None
+            raise workflow_error(str(error)) from None
         self._lock = lock
         if pids := earlier_jobs(paths.root):
             self.end()
             numbers = " ".join(map(str, pids))
-            raise _error(
+            raise workflow_error(
                 f"jobs of an earlier start still work in {paths.root}: processes {numbers}. Wait"
                 f" until they end, or end them (kill {numbers}), and start again."
             )
-        keep(self._layout, self._text)
+        self._asked.keep()
 
     def end(self) -> None:
         """Let other runs have it."""
         if self._lock is not None:
             self._lock.__exit__(None, None, None)
             self._lock = None
-
-
-def _error(text: str) -> Exception:
-    from snakemake.exceptions import WorkflowError  # type: ignore[import-untyped]
-
-    return WorkflowError(text)

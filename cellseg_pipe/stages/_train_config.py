@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from cellseg_pipe.config._kinds import expanded
 from cellseg_pipe.config._problems import ConfigError, Key, Problem
 from cellseg_pipe.config._wording import problems_in
-from cellseg_pipe.config._yaml import plain, read_yaml
+from cellseg_pipe.config._yaml import Source, plain, read_yaml
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.training.settings import (
     CHANNELS,
@@ -25,7 +25,7 @@ from cellseg_pipe.training.settings import (
     TrainingPlan,
 )
 
-__all__ = ["completed", "read_plan"]
+__all__ = ["completed", "plan_of", "read_plan", "section_of"]
 
 
 def read_plan(path: Path | str) -> TrainingPlan:
@@ -42,19 +42,60 @@ def read_plan(path: Path | str) -> TrainingPlan:
         With paths relative to the file made absolute. What is wrong is raised as one ConfigError.
     """
     source = read_yaml(Path(path))
-    data, problems = plain(source.data)
+    return plan_of(source.data, source)
+
+
+def plan_of(given: Any, source: Source) -> TrainingPlan:
+    """Check a training plan that was read before, as by Snakemake.
+
+    Parameters
+    ----------
+    given : object
+        Keys and values of the file; they go before what the file says.
+    source : Source
+        The file: tells lines, keys that are given twice, and where images lie.
+
+    Returns
+    -------
+    TrainingPlan
+        As from `read_plan`.
+    """
+    data, problems = plain(given)
     if not isinstance(data, dict):
         text = "needs keys with values: output, data, network and recipe."
         raise ConfigError.of([Problem((), text), *source.problems], file=source.file)
-    problems = [*source.problems, *problems, *_taken_out(data, TrainingPlan, ())]
-    adapter = TypeAdapter(TrainingPlan)
-    try:
-        plan = adapter.validate_python(data)
-    except ValidationError as error:
-        problems += problems_in(error, data, adapter.json_schema())
-    if problems:
+    plan, more = section_of(TrainingPlan, data)
+    if problems := [*source.problems, *problems, *more]:
         raise ConfigError.of(problems, file=source.file, lines=source.lines)
-    return _absolute(plan, Path(path).resolve().parent)
+    return _absolute(plan, source.file.resolve().parent if source.file else Path.cwd())
+
+
+def section_of(kind: Any, data: dict[str, Any], path: Key = ()) -> tuple[Any, list[Problem]]:
+    """Check a section.
+
+    Parameters
+    ----------
+    kind : dataclass
+        What it should be.
+    data : dict
+        What it is; keys that are not known are taken out.
+    path : tuple of str
+        Keys that lead to it.
+
+    Returns
+    -------
+    object or None
+        The section, if it is right but for unknown keys.
+    list of Problem
+        What is wrong.
+    """
+    problems = _taken_out(data, kind, path)
+    adapter = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(data), problems
+    except ValidationError as error:
+        found = problems_in(error, data, adapter.json_schema())
+    return None, [*problems, *(replace(p, path=(*path, *p.path)) for p in found)]
 
 
 def _taken_out(data: dict[str, Any], kind: type, path: Key) -> list[Problem]:

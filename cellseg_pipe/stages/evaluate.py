@@ -15,7 +15,9 @@ from cellseg_pipe.metrics import IOU_THRESHOLDS, Scores, score_images, tally_ima
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Evaluation", "EvaluationSettings", "run"]
+__all__ = ["Evaluation", "EvaluationSettings", "Pair", "is_store", "run", "run_pairs"]
+
+Pair = tuple[str, Path, Path]  # name, prediction, truth
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,37 @@ def run(
     Evaluation
         Names and scores.
     """
-    pairs = _pairs(pred, truth, settings)
+    return _scored(_pairs(pred, truth, settings), settings, json_path=json_path, csv_path=csv_path)
+
+
+def run_pairs(pairs: Sequence[Pair], folder: Path, *, settings: EvaluationSettings) -> Evaluation:
+    """Score pairs of files as one set.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, path, path)
+        Name, prediction, truth.
+    folder : path
+        Where evaluation.json and evaluation.csv are written.
+    settings : EvaluationSettings
+        How they are scored.
+
+    Returns
+    -------
+    Evaluation
+        Names and scores.
+    """
+    files = {"json_path": folder / "evaluation.json", "csv_path": folder / "evaluation.csv"}
+    return _scored(pairs, settings, **files)
+
+
+def _scored(
+    pairs: Sequence[Pair],
+    settings: EvaluationSettings,
+    *,
+    json_path: Path | None,
+    csv_path: Path | None,
+) -> Evaluation:
     tallies = []
     for name, pred_path, truth_path in pairs:
         try:
@@ -105,12 +137,12 @@ def run(
     return result
 
 
-def _pairs(pred: Path, truth: Path, settings: EvaluationSettings) -> list[tuple[str, Path, Path]]:
+def _pairs(pred: Path, truth: Path, settings: EvaluationSettings) -> list[Pair]:
     """Return what belongs together; a store counts as a file."""
     for path in (pred, truth):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist.")
-    folders = [path.is_dir() and not _is_store(path) for path in (pred, truth)]
+    folders = [path.is_dir() and not is_store(path) for path in (pred, truth)]
     if all(folders):
         return pair_files(
             list_images(pred, settings.pred_pattern), list_images(truth, settings.truth_pattern)
@@ -122,7 +154,19 @@ def _pairs(pred: Path, truth: Path, settings: EvaluationSettings) -> list[tuple[
     return [(pred.name, pred, truth)]
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Return whether a folder is a Zarr store.
+
+    Parameters
+    ----------
+    path : path
+        A folder, or a file.
+
+    Returns
+    -------
+    bool
+        Then it counts as a file.
+    """
     return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 

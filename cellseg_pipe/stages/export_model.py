@@ -254,15 +254,12 @@ def _answer(info: ModelInfo, axes: str) -> tuple[str, list[str]]:
     if info.target == "three-classes":
         names = ["interior", "boundary", "background"]
         return "Logits of interior, boundary and background of cells.", names
+    classes = [f"class_{n}" for n in range(form.n_classes)]
     return (
         "Five times the unit flow to the centre of each cell, the logit of being inside one, then"
         " the logits of classes.",
-        [*(f"flow_{axis}" for axis in axes), "inside", *_classes(form)],
+        [*(f"flow_{axis}" for axis in axes), "inside", *classes],
     )
-
-
-def _classes(form: Architecture) -> list[str]:
-    return [f"class_{n}" for n in range(form.n_classes)]
 
 
 def _identifiers(channels: tuple[str, ...]) -> list[str]:
@@ -281,9 +278,7 @@ def _what_next(info: ModelInfo) -> str:
     if info.task == "restoration":
         return ""
     if info.target == "three-classes":
-        return (
-            " Its answer is not yet cells: label the interiors and grow them into the boundaries."
-        )
+        return " Its answer is not yet cells: grow the interiors into their boundaries."
     return (
         " Its answer is not yet cells: follow the flow to the centres of cells, as"
         " `cellseg segment` does (cellseg_pipe), or Cellpose's `dynamics.compute_masks`."

@@ -72,7 +72,8 @@ def lay_out(
 
     if not isinstance(experiment, Experiment):
         experiment = experiment_of(experiment, source=source)
-    experiment = with_images(experiment)
+    # Scores are a branch of their own: asking for them changes no run.
+    experiment = with_images(experiment).model_copy(update={"evaluate": None})
     paths, text = RunPaths(Path(experiment.output.dir)), dump(experiment)
     name = _digest(text)
     units = tuple(UnitLayout(unit.name, tuple(_stages(unit))) for unit in unit_runs(experiment))

@@ -14,12 +14,17 @@ from typing import Any
 
 import torch
 
+from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.checkpoint import Model, ModelInfo, save
 from cellseg_pipe.nets.cpnet import CPnet
 from cellseg_pipe.nets.engine import Engine, choose_device
 from cellseg_pipe.stages import _train_results as results
+from cellseg_pipe.stages._run_layout import RunLayout
 from cellseg_pipe.stages._train_config import read_plan
 from cellseg_pipe.stages._train_job import Job, check, job_of
+from cellseg_pipe.stages._train_layout import trained_marker
+from cellseg_pipe.stages.layout import read_layout
 from cellseg_pipe.training import joint
 from cellseg_pipe.training.augment import Sampler
 from cellseg_pipe.training.evaluate import evaluate_on, mean_of_sets, means_by_set
@@ -30,7 +35,7 @@ from cellseg_pipe.training.schedule import Report
 from cellseg_pipe.training.settings import TrainingPlan
 from cellseg_pipe.training.state import State, load_state, new_state, save_state, with_outputs
 
-__all__ = ["TrainingPlan", "check", "read_plan", "run"]
+__all__ = ["TrainingPlan", "check", "read_plan", "run", "run_job"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +78,23 @@ def run(plan: TrainingPlan, *, device: str = "auto", threads: int | None = None)
             results.finish(job, best, device=device)
         joint.wait()
     return best
+
+
+def run_job(config: Path | str, *, threads: int | None = None) -> None:
+    """Train as the one job of a workflow, or go on with it; then write what says that it is done.
+
+    Parameters
+    ----------
+    config : path
+        The plan in effect, in the folder of the run.
+    threads : int, optional
+        Of torch on a CPU.
+    """
+    config = Path(config)
+    layout = read_layout(RunLayout(config.parents[1], config, "", ()).file)
+    best = run(read_plan(config), device=layout.device, threads=threads)
+    about = {"model": best.name, "sha256": sha256_of(best)}
+    write_whole(trained_marker(layout), json.dumps(about, indent=1).encode())
 
 
 def _train(job: Job, device: str) -> Path:

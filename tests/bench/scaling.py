@@ -104,7 +104,7 @@ def stages(out: Path) -> list[dict]:
     plan = json.loads((out / "plan.json").read_text())["s"]["tiles"]["predicted"]
     said = {cost["stage"]: cost for cost in plan}
     found: dict[str, list[tuple[float, float]]] = {}
-    for file in (out / "benchmarks").rglob("*.tsv"):
+    for file in (out / "logs").rglob("*.tsv"):
         with file.open() as opened:
             for row in csv.DictReader(opened, delimiter="\t"):
                 memory = float(row["max_rss"]) if row["max_rss"] not in ("NA", "-") else 0.0

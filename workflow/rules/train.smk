@@ -1,0 +1,40 @@
+# Branches of their own: training a network, and scoring a run against the truth.
+#   snakemake train --profile profiles/local --configfile train.yaml
+#   snakemake evaluate --profile profiles/local --configfile my.yaml
+# The target comes first: Snakemake takes what follows a configuration file for another one.
+rule train:
+    input:
+        RUN.branches.inputs("train"),
+    output:
+        RUN.branches.trained,
+    log:
+        RUN.file_of("train", "log"),
+    benchmark:
+        RUN.file_of("train", "tsv")
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.branches.memory_mb("train"),
+        runtime=RUN.branches.minutes("train"),
+        gpu=RUN.gpus,
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job train {params.config:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        RUN.branches.inputs("evaluate"),
+    output:
+        RUN.branches.scored,
+    log:
+        RUN.file_of("evaluate", "log"),
+    benchmark:
+        RUN.file_of("evaluate", "tsv")
+    resources:
+        mem_mb=RUN.branches.memory_mb("evaluate"),
+        runtime=RUN.branches.minutes("evaluate"),
+    params:
+        scoring=RUN.branches.scoring,
+    shell:
+        "cellseg job evaluate {params.scoring:q} > {log:q} 2>&1"
