@@ -184,7 +184,7 @@ def window_s(engine: AnyEngine, plan: Plan) -> float:
     """
     began = time.monotonic()
     canary(engine, plan)
-    n_views = 4 ** bool(plan.settings.augment)
+    n_views = (2**engine.architecture.ndim) ** bool(plan.settings.augment)
     return (time.monotonic() - began) * n_views
 
 

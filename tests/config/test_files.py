@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cellseg_pipe.config import Experiment, dump, experiment_of, load_experiment, schema
+from cellseg_pipe.config import Evaluate, Experiment, dump, experiment_of, load_experiment, schema
 from cellseg_pipe.config._sections import Target
 from cellseg_pipe.config.experiment import ImageEntry
 
@@ -117,7 +117,9 @@ def test_the_readme_has_every_key_with_its_default():
     known |= {f"targets.{key}": value for key, value in defaults(Target)}
     rest = dict(defaults(Experiment))
     known |= {f"output.{k}": v for k, v in defaults(Experiment.model_fields["output"].annotation)}
-    known |= {key: rest[key] for key in rest if key not in ("images", "output", "targets")}
+    known |= {f"evaluate.{key}": value for key, value in defaults(Evaluate)}
+    apart = ("images", "output", "targets", "evaluate")
+    known |= {key: rest[key] for key in rest if key not in apart}
     rows = table_rows()
     assert sorted(rows) == sorted(known)
     said = {key: yaml.safe_load(text or "''") for key, text in rows.items()}
