@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import zarr
 from PIL import Image, ImageDraw
 
 from cellseg_pipe.geometry import Box
@@ -17,6 +18,7 @@ GAP_PX = 4
 CAPTION_PX = 16
 N_HUES = 64
 COLUMNS = 2
+SEAM_PX = 2048  # where tiles of the demo meet
 
 
 def stretch(grey: np.ndarray) -> np.ndarray:
@@ -80,21 +82,37 @@ def sheet(specs: dict[str, Spec]) -> Image.Image:
     return canvas
 
 
-def main() -> None:
-    """Write every picture beside this script."""
-    path = Path(__file__).parent / "images" / "synth.png"
+def demo(results: Path) -> Image.Image:
+    """Return what `make demo` made where four tiles meet: the slide, and the cells found in it."""
+    middle = Box((SEAM_PX - 150, SEAM_PX - 240), (SEAM_PX + 150, SEAM_PX + 240))
+    slide = zarr.open_array(results.parent / "2d.ome.zarr" / "0", mode="r")
+    labels = zarr.open_array(results / "2d" / "labels.ome.zarr" / "0", mode="r")
+    grey = coloured(np.asarray(slide[(..., *middle.slices)]).reshape(1, *middle.shape))
+    found = overlaid(grey, np.asarray(labels[middle.slices]))
+    return Image.fromarray(np.concatenate([grey, np.full_like(grey[:, :GAP_PX], 255), found], 1))
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Write a picture beside this script; a palette keeps it small: noise does not compress."""
+    path = Path(__file__).parent / "images" / name
     path.parent.mkdir(exist_ok=True)
+    picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
+    print(f"{path}: {picture.width} x {picture.height} px, {path.stat().st_size // 1000} kB")
+
+
+def main() -> None:
+    """Write every picture; that of the demo if `make demo` has run."""
     extra = {
         "folds and blanks": dataclasses.replace(
             PRESETS["tissue"], folds=1, blank_fraction=0.35, seed=27
         )
     }
-    picture = sheet({**PRESETS, **extra})
-    # A palette keeps the file small: noise does not compress.
-    picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
-    print(f"{path}: {picture.width} x {picture.height} px, {path.stat().st_size // 1000} kB")
+    save(sheet({**PRESETS, **extra}), "synth.png")
+    results = Path(__file__).parents[1] / "demo" / "results-2d"
+    if results.exists():
+        save(demo(results), "demo.png")
 
 
 if __name__ == "__main__":
