@@ -28,13 +28,14 @@ __all__ = [
 ]
 
 LABELS_BYTES = 4
+KEPT_BYTES = 200_000_000  # chunks that are kept while pixels are read, and what freeing leaves
 STORED_BYTES = (
     0.12  # per voxel of stored labels with their pyramid, a little above what was measured
 )
 STYLE_BYTES = 1024  # of a window's record
 FILES_PER_JOB = 4  # claim, data, ledger, done
 # Seconds per million voxels on one core; what the network takes is measured by the plan.
-MASKS_S, PAINT_S, MEASURE_S = 0.6, 0.15, 0.15
+MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.08
 VIEWS = 6  # tiles in memory where they are joined by IoU
 PAINTED = 6  # arrays of labels of a box that painting it takes at most
 
@@ -72,7 +73,8 @@ def predict_bytes(plan: Plan, networks: Sequence[Footprint] = ()) -> int:
     source = window / math.prod(min(f, 1.0) for f in plan.scale.factors)
     loaded = sum(network.loaded_bytes for network in networks)
     of_px = max((network.px_bytes for network in networks), default=NETWORK_BYTES_PER_PX)
-    return round(BASE_BYTES + loaded + of_px * window + 16 * len(plan.picks) * source)
+    reading = KEPT_BYTES + 16 * len(plan.picks) * source
+    return round(BASE_BYTES + loaded + of_px * window + reading)
 
 
 def masks_bytes(plan: Plan, tiles: TilePlan) -> int:
@@ -118,7 +120,11 @@ def paint_bytes(shape: tuple[int, ...], plan: Plan) -> int:
     # In mode planes one plane is painted at a time.
     at_once = math.prod(shape[1:] if plan.mode == "planes" else shape)
     walked = at_once if plan.walks_level_0 else round(at_once * math.prod(plan.scale.factors))
-    return BASE_BYTES + LABELS_BYTES * (2 * math.prod(shape) + PAINTED * (at_once + walked))
+    return (
+        BASE_BYTES
+        + KEPT_BYTES
+        + LABELS_BYTES * (2 * math.prod(shape) + PAINTED * (at_once + walked))
+    )
 
 
 def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
@@ -243,7 +249,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         (
             "measure",
             len(tiles),
-            in_tile,
+            in_tile + KEPT_BYTES,
             MEASURE_S * size.n_channels * voxels / 1e6,
             STORED_BYTES * voxels,
             2,

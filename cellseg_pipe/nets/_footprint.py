@@ -13,7 +13,7 @@ __all__ = ["Footprint", "footprint_of", "sam_footprint"]
 # widest level, in 2D with and without shortcuts and in 3D.
 CHANNEL_BYTES = {"fp32": 50, "bf16": 27}
 COPIES = 5  # of the weights while they are read, folded and laid out
-LIBRARIES_BYTES = 200_000_000  # torch itself, and what the first run of a network makes it load
+LIBRARIES_BYTES = 100_000_000  # torch itself, and what the first run of a network makes it load
 SAM_PX_BYTES = {"fp32": 4200, "bf16": 2000}  # attention of all with all in a window of 256 px
 SAM_MARGIN = 1.1
 

@@ -3,7 +3,8 @@
 By default 8192 x 8192 px in 2D and 128 x 1024 x 1024 in 3D, synthetic; `--shape` takes another. The
 image is segmented in memory by `cellseg_pipe.segment` and by the pipeline, with jobs of each stage
 side by side in an order of chance; labels and table have to be equal to the last bit. Prints a line
-of JSON per image with times, rates and the largest memory of the processes; exits 1 if one differs.
+of JSON per image with times, rates and the largest memory of the processes; exits 1 if one differs,
+or if a job took more memory than the plan said.
 """
 
 import argparse
@@ -93,6 +94,14 @@ def differences(folder, whole):
     return found
 
 
+def exceeding(folder, stages):
+    """Return the stages whose jobs took more memory than was said, in GB."""
+    plan = json.loads((folder / "plan.json").read_text())["a"]["tiles"]["predicted"]
+    said = {cost["stage"]: cost["memory_bytes"] / 1e9 for cost in plan}
+    both = {stage: [stages[stage][1], round(gb, 3)] for stage, gb in said.items()}
+    return {stage: pair for stage, pair in both.items() if pair[0] > pair[1]}
+
+
 def compare(shape, mode, *, model, processes, folder):
     """Segment an image both ways."""
     said = {"mode": mode, "reach_px": 24}
@@ -124,6 +133,7 @@ def compare(shape, mode, *, model, processes, folder):
         "tiled_s": round(tiled_s, 1),
         "rate_of_whole": round(whole_s / tiled_s, 3),
         "peak_gb": round(max(peak for _, peak in stages.values()), 3),
+        "more_memory_than_said": exceeding(folder / "out", stages),
         "differs": differences(folder / "out", whole),
     }
 
@@ -147,7 +157,8 @@ def main():
                     folder=Path(folder),
                 )
             print(json.dumps(found), flush=True)
-            wrong |= bool(found["differs"]) or found["n_cells"] == 0
+            wrong |= bool(found["differs"] or found["more_memory_than_said"])
+            wrong |= found["n_cells"] == 0
     return int(wrong)
 
 
