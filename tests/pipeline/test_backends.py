@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellseg_pipe.cost import Size, predict_bytes, stage_costs
+from cellseg_pipe.cost import KEPT_BYTES, Size, predict_bytes, stage_costs
 from cellseg_pipe.nets.checkpoint import Model, ModelInfo, load, save
 from cellseg_pipe.nets.cpnet import Architecture, CPnet
 from cellseg_pipe.nets.engine import engine_for
@@ -302,7 +302,7 @@ def test_costs_are_those_of_the_backend(stand_in):
     sam = predict_bytes(plan, [engine.footprint])
     window = 256 * 256 * engine.footprint.px_bytes
     assert sam == pytest.approx(
-        BASE_BYTES + engine.footprint.loaded_bytes + window + 16 * 3 * 256**2, rel=1e-6
+        BASE_BYTES + KEPT_BYTES + engine.footprint.loaded_bytes + window + 16 * 3 * 256**2, rel=1e-6
     )
     assert predict_bytes(plan, [engine.footprint] * 2) == sam + engine.footprint.loaded_bytes
     tiling = TilePlan((150, 290), (32, 48), (32, 48), (49, 49))
