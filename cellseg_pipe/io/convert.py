@@ -9,10 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box, ceil_div
@@ -22,6 +21,9 @@ from cellseg_pipe.io.levels import choose_version, chunk_shape, shard_shape
 from cellseg_pipe.io.ngff import ImageMeta, Version, create_image
 from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.tiles import Grid
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = ["convert"]
 

@@ -7,10 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, Literal
-
-import zarr
-from zarr.codecs import BloscCodec, ZstdCodec
+from typing import TYPE_CHECKING, Any, Literal
 
 from cellseg_pipe.io._attributes import MARKER, level_paths, to_disk
 from cellseg_pipe.io._image_meta import ImageMeta, multiscale
@@ -22,6 +19,9 @@ from cellseg_pipe.io.levels import (
     level_shape,
     shard_shape,
 )
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = [
     "ImageMeta",
@@ -69,7 +69,7 @@ def create_image(
     zarr.Array
         Level 0, to be filled.
     """
-    group = zarr.open_group(str(path), mode="w-", zarr_format=ZARR_FORMAT[version])
+    group = _new_group(path, version)
     low, high = value_range
     window = {"min": low, "max": high, "start": low, "end": high}
     omero = {
@@ -114,6 +114,8 @@ def create_labels(
     zarr.Array
         Level 0, to be filled.
     """
+    import zarr
+
     labels = zarr.open_group(str(image), mode="r+").require_group("labels")
     known = _described(labels, version).get("labels", [])
     array = {**array, "n_levels": len(level_paths(Path(image))) or 1}
@@ -143,7 +145,7 @@ def create_label_store(
     zarr.Array
         Level 0, all background, to be filled.
     """
-    group = zarr.open_group(str(path), mode="w-", zarr_format=ZARR_FORMAT[version])
+    group = _new_group(path, version)
     return _fill_label_group(group, Path(path).stem, meta, array=array, version=version)
 
 
@@ -176,13 +178,19 @@ def create_label_pyramid(
     name = path.name.removesuffix(".zarr").removesuffix(".ome")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         made = Path(folder) / path.name
-        group = zarr.open_group(str(made), mode="w-", zarr_format=ZARR_FORMAT[version])
+        group = _new_group(made, version)
         array = {"shape": tuple(shape), "n_levels": n_levels}
         _fill_label_group(group, name, meta, array=array, version=version)
         for file in (made, *made.rglob("*")):
             to_disk(file)
         os.rename(made, path)
         to_disk(path.parent)
+
+
+def _new_group(path: Path | str, version: Version) -> zarr.Group:
+    import zarr  # here: most jobs write into stores that are there, and begin sooner
+
+    return zarr.open_group(str(path), mode="w-", zarr_format=ZARR_FORMAT[version])
 
 
 def _fill_label_group(
@@ -239,6 +247,8 @@ def _create_level(
     """Create one array with the codec that suits its content (zstd-1 took 44x off labels)."""
     compressors: Any
     if group.metadata.zarr_format == 3:
+        from zarr.codecs import BloscCodec, ZstdCodec
+
         # The sum that zstd can append tells a reader of a flipped bit; blosc has none.
         blosc = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
         compressors = blosc if codec == "image" else ZstdCodec(level=1, checksum=True)

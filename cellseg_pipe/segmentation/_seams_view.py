@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import (
@@ -171,6 +170,8 @@ def _adopted(
     """
     if complete.all() or not strays.any():
         return labels
+    from scipy import ndimage  # here: exact seams do without
+
     pieces = ndimage.label(strays)[0]
     touching = [np.zeros((0, 2), np.int64)]
     for axis in range(labels.ndim):

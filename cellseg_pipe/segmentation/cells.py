@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import (
@@ -78,6 +77,8 @@ class Rows:
     @property
     def probability(self) -> NDArray[np.float64]:
         """How sure the network is that a cell is one."""
+        from scipy.special import expit  # here: most jobs do without
+
         return np.asarray(expit(self.logit))
 
 
@@ -422,6 +423,8 @@ def table_of(  # noqa: PLR0917 - four things of one table
     columns["probability"] = rows.probability
     columns["flow_error"] = rows.flow_error
     if rows.class_logit.shape[1]:
+        from scipy.special import softmax
+
         chances = softmax(rows.class_logit, axis=1)
         columns["class"] = np.argmax(rows.class_logit, axis=1)
         columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
