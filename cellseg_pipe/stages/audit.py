@@ -184,7 +184,7 @@ def check_seams(unit: UnitRun, tiling: Tiling) -> Iterator[dict[str, Any]]:
         return
     plan = tiling.plan
     records = stored_records(Records(unit.stage("predict"), tiling.n_predict), plan)
-    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    tiles = numbered_tiles(unit, tiling)
     assert isinstance(tiles, FoundTiles)  # for these, exact means
     for core in _across(tiling):
         window = core.grow(halo_px(plan)).clip(Box.of(plan.walk_shape))

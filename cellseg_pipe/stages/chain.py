@@ -36,7 +36,7 @@ def run_link(unit: UnitRun, *, batch: int) -> None:
     with open_batch(unit.stage("link"), batch, tiling.batch(batch)) as work:
         if work.done:
             return
-        tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+        tiles = numbered_tiles(unit, tiling)
         for number in work.missing:
             work.add(number, _shared(tiling, tiles, number))
         work.finish()
@@ -68,7 +68,7 @@ def run(unit: UnitRun) -> None:
         if work.done:
             return
         if work.missing:  # an earlier attempt may have come so far and no further
-            tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+            tiles = numbered_tiles(unit, tiling)
             links = Records(unit.stage("link"), tiling.n_masks)
             work.add(0, pack({"chain": _chains(tiling, links, tiles)}))
         work.finish()

@@ -44,7 +44,7 @@ def conflicts_of(
         sides = {f"{name}_{side}": np.zeros(0, np.int64) for side in "ab" for name in NAMES}
         none = {f"{axis}_{side}_px": np.zeros(0) for side in "ab" for axis in axes}
         return sides | none | {"iou": np.zeros(0)}, None
-    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    tiles = numbered_tiles(unit, tiling)
     assert isinstance(tiles, SeenTiles)
     linked, found = tiles.linked, tiles.linked.conflicts
     chain = np.concatenate([np.zeros(1, np.uint32), read_chain(unit)])
@@ -56,7 +56,9 @@ def conflicts_of(
         row = linked.first[np.searchsorted(linked.number, tile)] + label.astype(np.int64) - 1
         number = linked.parts.id[row]
         table[f"tile_{side}"] = tile
-        table[f"label_{side}"] = (chain[number] if len(chain) > 1 else number).astype(np.int64)
+        table[f"label_{side}"] = (chain[number] if unit.mode == "planes" else number).astype(
+            np.int64
+        )
         places = on_level_0(peak, tiling)
         table |= {f"{axis}_{side}_px": places[:, i] for i, axis in enumerate(axes)}
     table["iou"] = found.iou

@@ -56,7 +56,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         Threads to use.
     """
     tiling = read_tiling(unit.stage("tiles"))
-    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    tiles = numbered_tiles(unit, tiling)
     chain = read_chain(unit)
     with open_batch(unit.stage("measure"), batch, tiling.batch(batch)) as work:
         if work.done:

@@ -21,6 +21,7 @@ from cellseg_pipe.segmentation.seams import (
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages.tiles import FoundTiles, SeenTiles
 from cellseg_pipe.stages.tiling import Tiling, read_tiling
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid, first_ids
 
 __all__ = ["numbered_tiles", "run", "run_seams"]
@@ -56,10 +57,9 @@ def _compared(tiling: Tiling, masks: Records, number: int) -> bytes:
     view = view_from_bytes(masks.read(number), tiles.tile(number))
     tables = []
     for other in tiles.cores.over(view.tile.outer.grow(tiles.halo)):
-        if other > number and not masks.is_blank(other):
-            right = view_from_bytes(masks.read(other), tiles.tile(other))
-            if view.tile.outer.meets(right.tile.outer):
-                tables.append(seam_overlaps(view, right))
+        tile = tiles.tile(other)
+        if other > number and view.tile.outer.meets(tile.outer) and not masks.is_blank(other):
+            tables.append(seam_overlaps(view, view_from_bytes(masks.read(other), tile)))
     return seams_to_bytes(view.nodes, tables)
 
 
@@ -114,24 +114,23 @@ def _linked(tiling: Tiling, seams: Records, *, seam_iou: float) -> Linked:
     return link_views(nodes, tables, plan=tiling.plan, seam_iou=seam_iou)
 
 
-def numbered_tiles(
-    tiling: Tiling, masks_paths: StagePaths, paths: StagePaths
-) -> FoundTiles | SeenTiles:
+def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles:
     """Return the cells of a unit's tiles under the numbers that `run` gave them.
 
     Parameters
     ----------
+    unit : UnitRun
+        The unit.
     tiling : Tiling
-        Of the unit.
-    masks_paths, paths : StagePaths
-        Of the stages `masks` and `number`.
+        Its tiles.
 
     Returns
     -------
     FoundTiles or SeenTiles
         As tiles are joined.
     """
-    masks, blob = Records(masks_paths, tiling.n_masks), Records(paths, 1).read(0)
+    masks = Records(unit.stage("masks"), tiling.n_masks)
+    blob = Records(unit.stage("number"), 1).read(0)
     if tiling.seams == "iou":
         return SeenTiles(tiling, masks, linked_from_bytes(blob))
     return FoundTiles(tiling, masks, unpack(blob)[0]["first"])

@@ -138,7 +138,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         Threads to use.
     """
     tiling, grid = read_tiling(unit.stage("tiles")), paint_grid(unit)
-    tiles = numbered_tiles(tiling, unit.stage("masks"), unit.stage("number"))
+    tiles = numbered_tiles(unit, tiling)
     chain = read_chain(unit)
     paths = unit.stage("paint")
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
