@@ -6,13 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.nets._footprint import Footprint
-from cellseg_pipe.segmentation.memory import (
-    BASE_BYTES,
-    FOLLOW_BYTES,
-    NETWORK_BYTES_PER_PX,
-    available_bytes,
-)
+from cellseg_pipe.segmentation.memory import BASE_BYTES, FOLLOW_BYTES, NETWORK_BYTES_PER_PX
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.tiles import TilePlan
 
