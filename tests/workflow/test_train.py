@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -224,6 +225,13 @@ def test_the_truth_may_be_named_in_the_experiment(finished, truth):
     done = runs.snakemake("evaluate", "--dry-run", "--configfile", config, cwd=finished.cwd)
     assert done.returncode == 0, done.stdout
     assert "evaluate" in done.stdout and runs.planned(config, cwd=finished.cwd) == {}
+    for engine in ("snakemake", "process"):
+        (finished.out / "evaluation.json").unlink(missing_ok=True)
+        for marker in (finished.out / "runs").glob("evaluated-*.json"):
+            marker.unlink()
+        program = [sys.executable, "-m", "cellseg_pipe.cli", "run", config, "--engine", engine]
+        subprocess.run(list(map(str, program)), cwd=finished.cwd, check=True)
+        assert json.loads((finished.out / "evaluation.json").read_text())["ap"]["0.5"] > 0.5
 
 
 @pytest.mark.parametrize(
