@@ -2,6 +2,8 @@
 
 from cellseg_pipe.kernels._numba._jit import compile_all
 from cellseg_pipe.kernels._numba.assign import heaviest_edges
+from cellseg_pipe.kernels._numba.contours import object_contours
+from cellseg_pipe.kernels._numba.convex import convex_sizes, count_between, plane_hulls
 from cellseg_pipe.kernels._numba.flows import flows_from_labels
 from cellseg_pipe.kernels._numba.follow import follow_flows
 from cellseg_pipe.kernels._numba.jump import jump_flows
@@ -19,6 +21,8 @@ __all__ = [
     "boxes_and_areas",
     "cells_from_ends",
     "compile_all",
+    "convex_sizes",
+    "count_between",
     "fill_holes",
     "filter_axis",
     "flow_quality",
@@ -26,12 +30,14 @@ __all__ = [
     "follow_flows",
     "heaviest_edges",
     "jump_flows",
+    "object_contours",
     "object_intensities",
     "object_moments",
     "outline_pixels",
     "outline_polygons",
     "overlap_pairs",
     "paint_labels",
+    "plane_hulls",
     "relabel",
     "resample",
     "resample_nearest",
