@@ -15,6 +15,11 @@ from cellseg_pipe.kernels.objects import boxes_and_areas
 
 __all__ = ["Corners", "convex_sizes", "convex_volumes", "plane_hulls"]
 
+# Of the octahedron: its corners, the directions of its sides and of its edges.
+FACES = np.concatenate([np.eye(3, dtype=np.int64), -np.eye(3, dtype=np.int64)])
+TIPS = np.array(list(itertools.product((-1, 1), repeat=3)))
+EDGES = np.array([step for step in directions(3) if np.abs(step).sum() == 2])
+
 
 @dataclass(frozen=True)
 class Corners:
@@ -177,26 +182,42 @@ def convex_volumes(
     for k, (begin, end) in enumerate(zip(first, last, strict=True)):
         place = corners.place[begin:end]
         origin = place.min(axis=0)
-        normal, offset = _planes(place - origin)
+        normal, offset = _planes(place - origin, backend)
         volumes[k] = count(
             normal, offset, np.zeros(3, np.int64), np.asarray(place.max(axis=0) - origin + 1)
         )
     return volumes
 
 
-def _planes(place: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the planes normal . x <= offset of a hull, in half voxels."""
-    from scipy.spatial import ConvexHull  # here: most jobs do without
+def _planes(
+    place: NDArray[np.int64], backend: Backend
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the planes normal . x <= offset of a hull, in half voxels.
 
-    steps = [step for step in itertools.product((-1, 0, 1), repeat=3) if np.abs(step).sum() == 1]
-    points = np.unique((2 * place[:, None] + np.array(steps)).reshape(-1, 3), axis=0)
-    hull = ConvexHull(points)
-    a, b, c = (points[hull.simplices[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    outwards = (normal * hull.equations[:, :3]).sum(axis=1) < 0
-    normal[outwards] *= -1
-    planes = np.column_stack([normal, (normal * a).sum(axis=1)])
-    planes = planes[normal.any(axis=1)]  # of triangles without area none is a plane
+    The middles of a voxel's faces are an octahedron round its centre, so the hull is the sum of two
+    convex bodies: its planes are parallel to a side of either, or to an edge of each. To look for
+    the centres' hull alone is three times as fast as to look for that of six times the points.
+    """
+    from scipy.spatial import ConvexHull, QhullError  # here: most jobs do without
+
+    points = 2 * place
+    loop = loops(backend).sum_planes
+    try:
+        hull = ConvexHull(points)
+    except QhullError:  # centres in one plane
+        points = np.unique((points[:, None] + FACES).reshape(-1, 3), axis=0)
+        hull = ConvexHull(points)
+        return _unique(loop(points, hull.simplices, hull.neighbors, hull.equations, EDGES[:0]))
+    planes = loop(points, hull.simplices, hull.neighbors, hull.equations, EDGES)
+    planes[:, 3] += np.abs(planes[:, :3]).max(axis=1)
+    tips = np.column_stack([TIPS, (points @ TIPS.T).max(axis=0) + 1])
+    return _unique(np.concatenate([planes, tips]))
+
+
+def _unique(planes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each plane once, without those of triangles that have no area."""
+    planes = planes[planes[:, :3].any(axis=1)]
     planes //= np.gcd.reduce(planes, axis=1, keepdims=True)
-    planes = np.unique(planes, axis=0)
+    planes = planes[np.lexsort(planes.T)]
+    planes = planes[np.r_[True, (planes[1:] != planes[:-1]).any(axis=1)]]
     return np.ascontiguousarray(planes[:, :3]), np.ascontiguousarray(planes[:, 3])

@@ -3,7 +3,7 @@
 from cellseg_pipe.kernels._numba._jit import compile_all
 from cellseg_pipe.kernels._numba.assign import heaviest_edges
 from cellseg_pipe.kernels._numba.contours import object_contours
-from cellseg_pipe.kernels._numba.convex import convex_sizes, count_between, plane_hulls
+from cellseg_pipe.kernels._numba.convex import convex_sizes, count_between, plane_hulls, sum_planes
 from cellseg_pipe.kernels._numba.flows import flows_from_labels
 from cellseg_pipe.kernels._numba.follow import follow_flows
 from cellseg_pipe.kernels._numba.jump import jump_flows
@@ -41,5 +41,6 @@ __all__ = [
     "relabel",
     "resample",
     "resample_nearest",
+    "sum_planes",
     "union_find",
 ]

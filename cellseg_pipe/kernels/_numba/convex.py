@@ -110,21 +110,22 @@ def find_plane_hulls(labels, shape, start, stop, ids, first_object, last_object)
         if height <= 0:
             continue
         low, high = np.empty(height, np.int64), np.empty(height, np.int64)
-        kept = np.empty(height, np.int64)
+        kept, taken = np.empty(height, np.int64), np.empty(height, np.bool_)
         for z in range(start[k, 0], stop[k, 0]):
             for row in range(height):
                 base = (z * shape[1] + start[k, 1] + row) * shape[2] + start[k, 2]
                 low[row], high[row] = extremes(labels, base, width, ids[k])
             while corner.shape[0] < n + 2 * height:
                 corner = doubled(corner, n)
-            n_low = chain(low, 1, kept)
-            for i in range(n_low):
+            taken[:] = False
+            for i in range(chain(low, 1, kept)):
                 row = kept[i]
+                taken[row] = True
                 corner[n] = k, z, start[k, 1] + row, start[k, 2] + low[row]
                 n += 1
             for i in range(chain(high, -1, kept)):
                 row = kept[i]
-                if high[row] != low[row]:
+                if high[row] != low[row] or not taken[row]:
                     corner[n] = k, z, start[k, 1] + row, start[k, 2] + high[row]
                     n += 1
     return corner[:n].copy()
@@ -154,6 +155,65 @@ def count_between(normal, offset, start, stop):
             first, last = -(-low // 2), high // 2
             total += max(0, last - first + 1)
     return total
+
+
+@helper
+def cross(a, b, result):
+    """Write the cross product of two vectors."""
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        result[i] = a[j] * b[k] - a[k] * b[j]
+    return 0
+
+
+@helper
+def dot(a, b):
+    """Return the product of two vectors."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@loop(
+    (
+        const(types.int64, 2),
+        const(types.int32, 2),
+        const(types.int32, 2),
+        const(types.float64, 2),
+        const(types.int64, 2),
+    )
+)
+def sum_planes(points, triangles, beyond, outward, edges):
+    """Return rows (normal, offset) of planes that have a hull of points on their inner side.
+
+    Those through its triangles, and those through one of its edges that are parallel to one of
+    `edges`. The edge opposite to a triangle's corner i leads to the triangle beyond[i].
+    """
+    plane = np.empty((triangles.shape[0] * (1 + 3 * edges.shape[0]), 4), np.int64)
+    normal = np.empty(3, np.int64)
+    n = 0
+    for t in range(triangles.shape[0]):
+        a, b, c = points[triangles[t, 0]], points[triangles[t, 1]], points[triangles[t, 2]]
+        cross(b - a, c - a, normal)
+        side = 1 if dot(normal, outward[t, :3]) > 0 else -1
+        plane[n, :3], plane[n, 3] = side * normal, side * dot(normal, a)
+        n += 1
+        for i in range(3):
+            other = beyond[t, i]
+            if other < t:  # each edge once
+                continue
+            first, last = points[triangles[t, (i + 1) % 3]], points[triangles[t, (i + 2) % 3]]
+            for j in range(3):  # where the other triangle is not at the edge
+                corner = triangles[other, j]
+                if corner != triangles[t, (i + 1) % 3] and corner != triangles[t, (i + 2) % 3]:
+                    far = points[corner]
+            near = points[triangles[t, i]]
+            for edge in edges:
+                cross(last - first, edge, normal)
+                one, two = dot(normal, near - first), dot(normal, far - first)
+                if (one <= 0 and two <= 0) or (one >= 0 and two >= 0):
+                    side = 1 if one + two < 0 else -1
+                    plane[n, :3], plane[n, 3] = side * normal, side * dot(normal, first)
+                    n += one + two != 0
+    return plane[:n].copy()
 
 
 def convex_sizes(labels, objects, *, threads):
