@@ -1,4 +1,4 @@
-"""The length, surface and connectedness of the border of objects, from counts at voxels' corners."""
+"""Length, surface and connectedness of the borders of objects, from counts at voxels' corners."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from cellseg_pipe.kernels._numba.jump import jump_flows
 from cellseg_pipe.kernels._numba.link import paint_labels, union_find
 from cellseg_pipe.kernels._numba.measure import object_intensities, object_moments
 from cellseg_pipe.kernels._numba.objects import boxes_and_areas
+from cellseg_pipe.kernels._numba.outlines import object_borders
 from cellseg_pipe.kernels._numba.overlap import overlap_pairs
 from cellseg_pipe.kernels._numba.peaks import cells_from_ends
+from cellseg_pipe.kernels._numba.pixels import object_quantiles, object_rings, object_texture
 from cellseg_pipe.kernels._numba.quality import flow_quality
 from cellseg_pipe.kernels._numba.relabel import relabel
 from cellseg_pipe.kernels._numba.resample import filter_axis, resample, resample_nearest
@@ -30,9 +32,13 @@ __all__ = [
     "follow_flows",
     "heaviest_edges",
     "jump_flows",
+    "object_borders",
     "object_contours",
     "object_intensities",
     "object_moments",
+    "object_quantiles",
+    "object_rings",
+    "object_texture",
     "outline_pixels",
     "outline_polygons",
     "overlap_pairs",

@@ -1,4 +1,4 @@
-"""Numba loops about the convex hulls of objects, all in integers: Andrew's chains over their rows."""
+"""Numba loops about the convex hulls of objects, all in integers, from the ends of their rows."""
 
 from __future__ import annotations
 
