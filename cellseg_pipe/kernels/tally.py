@@ -53,6 +53,22 @@ class Tally:
         np.add.at(values, place, parts)
         return Tally(label, values)
 
+    def only(self, label: NDArray[np.uint32]) -> Tally:
+        """Return the rows of some objects.
+
+        Parameters
+        ----------
+        label : uint32 array [m]
+            Theirs; those that have no row are left out.
+
+        Returns
+        -------
+        Tally
+            In the same order.
+        """
+        kept = np.isin(self.label, label)
+        return Tally(self.label[kept], self.values[kept])
+
     def of(self, label: NDArray[np.uint32]) -> NDArray[Any]:
         """Return the numbers of some objects.
 
