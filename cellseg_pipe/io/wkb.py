@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.kernels import Borders
 
-__all__ = ["Outlines", "outlines_of"]
+__all__ = ["Outlines", "outlines_of", "sort_outlines"]
 
 POLYGON, MULTIPOLYGON = 3, 6
 HEAD = struct.Struct("<BII")  # little-endian, kind, number of parts
@@ -71,6 +72,29 @@ def outlines_of(borders: Borders, *, origin: tuple[int, int], plane: int = 0) ->
     size = np.array([len(shape) for shape in shapes], np.int64)
     planes = np.full(len(label), plane, np.int64)
     return Outlines(label, planes, size, np.frombuffer(b"".join(shapes), np.uint8))
+
+
+def sort_outlines(parts: Sequence[Outlines]) -> Outlines:
+    """Return outlines in the order of their labels.
+
+    Parameters
+    ----------
+    parts : sequence of Outlines
+        One or more.
+
+    Returns
+    -------
+    Outlines
+        Ascending by label, then plane.
+    """
+    label, plane, size, data = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("label", "plane", "size", "data")
+    )
+    order, end = np.lexsort((plane, label)), np.cumsum(size)
+    shapes = [data[end[k] - size[k] : end[k]] for k in order]
+    none = np.zeros(0, np.uint8)
+    return Outlines(label[order], plane[order], size[order], np.concatenate([none, *shapes]))
 
 
 def _new_piece(borders: Borders, k: int) -> bool:

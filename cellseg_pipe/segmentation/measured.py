@@ -66,10 +66,9 @@ class Measured:
 
         return Measured(
             Sums.add([part.sums for part in parts], in_order=True),
-            *(
-                Tally.add([getattr(part, name) for part in parts])
-                for name in ("contours", "texture", "ring")
-            ),
+            Tally.add([part.contours for part in parts]),
+            Tally.add([part.texture for part in parts]),
+            Tally.add([part.ring for part in parts]),
             column("convex"),
             column("quantiles"),
             Corners.add([part.corners for part in parts]),
@@ -92,7 +91,9 @@ class Measured:
         sums = {name: column[kept] for name, column in vars(self.sums).items()}
         return Measured(
             Sums(**sums),
-            *(tally.only(label) for tally in (self.contours, self.texture, self.ring)),
+            self.contours.only(label),
+            self.texture.only(label),
+            self.ring.only(label),
             self.convex[kept],
             self.quantiles[kept],
             self.corners.only(label),
@@ -100,7 +101,7 @@ class Measured:
 
     def with_hulls(self) -> Measured:
         """Return the same with the hulls of cells all of whose planes were seen."""
-        if not len(self.corners.label):
+        if not self.contours.values.shape[1]:  # forms were not asked for
             return self
         volume = convex_volumes(self.corners, self.sums.label)
         none = self.corners.only(self.sums.label[:0])
