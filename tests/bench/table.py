@@ -1,8 +1,9 @@
-"""The table of cells against scikit-image's, same columns, same image: `python tests/bench/table.py`.
+"""The table of cells against scikit-image's, same image: `python -m tests.bench.table`.
 
 Prints rows for docs/benchmarks.md. One thread; best of three of ours, one of the peer's.
 """
 
+import functools
 import time
 import warnings
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Plan:
     walks_level_0: bool = True
 
 
-def seconds(run, repeats):
+def seconds(run, repeats=3):
     run()  # compiles, loads
     best = np.inf
     for _ in range(repeats):
@@ -59,10 +60,11 @@ def main():
         image = np.random.default_rng(0).integers(0, 60_000, (1, *shape)).astype(np.uint16)
         ids = np.unique(labels[labels > 0])
         peaks = np.zeros((len(ids), len(shape)), np.int64)
+        cells = {"ids": ids, "peaks": peaks}
         plan = Plan(shape, f"{len(shape)}d")
         for group, said in GROUPS.items():
             measurer = Measurer(plan, Measuring(**said), 1)
-            ours = seconds(lambda m=measurer: m.image(labels, image[:], ids=ids, peaks=peaks), 3)
+            ours = seconds(functools.partial(measurer.image, labels, image, **cells))
             print(f"| {name} | {group} | {ours:.3f} |")
         wanted = PROPERTIES + (FLAT if len(shape) == 2 else ())
         with warnings.catch_warnings():
