@@ -160,8 +160,13 @@ class UnitPaths:
 
     @property
     def cells(self) -> Path:
-        """The table of cells."""
+        """Folder of the parts of the table of cells."""
         return self.root / "cells.parquet"
+
+    @property
+    def outlines(self) -> Path:
+        """The outlines of cells, where they are asked for."""
+        return self.root / "outlines.parquet"
 
     @property
     def conflicts(self) -> Path:
@@ -239,7 +244,7 @@ class StagePaths:
 
     @property
     def cells(self) -> Path:
-        """The table of cells in the making."""
+        """The table of cells in the making; audit publishes it."""
         return self.root / "cells.parquet"
 
     @property

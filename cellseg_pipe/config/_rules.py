@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.config._problems import Key, Problem
-from cellseg_pipe.config._sections import Normalise, Segment, Stitch, Tiles
+from cellseg_pipe.config._sections import Measure, Normalise, Segment, Stitch, Tiles
 
 if TYPE_CHECKING:
     from cellseg_pipe.config.experiment import Experiment, ImageEntry
@@ -72,7 +72,12 @@ def broken(experiment: Experiment) -> list[Problem]:
         if image.normalise is not None:
             found += _normalise(normalise, place)
     found += [*_tiles(experiment.tiles), *_stitch(experiment.stitch)]
-    found += [*_targets(experiment), *_names(experiment), *_results(experiment)]
+    found += [
+        *_measure(experiment),
+        *_targets(experiment),
+        *_names(experiment),
+        *_results(experiment),
+    ]
     return found
 
 
@@ -142,6 +147,27 @@ def _stitch(stitch: Stitch) -> Iterator[Problem]:
             "needs seams: iou, got seams: exact, which joins nothing.",
             (("stitch",),),
         )
+
+
+def _measure(experiment: Experiment) -> Iterator[Problem]:
+    said, iou = experiment.measure, experiment.stitch.seams == "iou"
+    modes = {merged(experiment, image)[0].mode for image in experiment.images}
+    if said.outlines and iou:
+        yield Problem(
+            ("measure", "outlines"),
+            "needs seams: exact, with seams: iou no tile sees a cell whole. Leave it false.",
+            (("stitch",),),
+        )
+    if said.quantiles != Measure().quantiles and said.quantiles and (iou or modes == {"planes"}):
+        what = "seams: iou" if iou else "mode planes"
+        yield Problem(
+            ("measure", "quantiles"),
+            f"needs cells that are seen whole, got {what}, in which parts of them are added up."
+            " Leave it out.",
+            (("stitch",), ("segment",), ("images",)),
+        )
+    if len(set(said.quantiles)) < len(said.quantiles):
+        yield Problem(("measure", "quantiles"), "needs each quantile once.")
 
 
 def _targets(experiment: Experiment) -> Iterator[Problem]:

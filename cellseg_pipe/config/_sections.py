@@ -43,6 +43,7 @@ Method = Annotated[
     BeforeValidator(lambda value: "off" if value is False else value),
     WithJsonSchema({"enum": [*METHODS, False]}),
 ]
+Portion = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
 
 
@@ -179,13 +180,27 @@ class Measure(Section):
     """What is measured of each cell, beside its place, size and scores."""
 
     channels: Literal["all"] | tuple[ChannelNumber | Text, ...] = "all"
-    """Channels whose intensity is measured: numbers from 0 or names; [] for none."""
+    """Channels whose pixels are measured: numbers from 0 or names; [] for none."""
+    shape: Switch = True
+    """Axes, orientation, hull, perimeter or surface, Euler number."""
+    intensity: Switch = True
+    """Mean, standard deviation, least and largest value of each channel."""
+    quantiles: Annotated[tuple[Portion, ...], Field(max_length=100)] = (0.05, 0.5, 0.95)
+    """Quantiles of each channel, from 0 to 1; not where parts of cells are added up (mode planes,
+    seams iou)."""
+    ring_px: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    """Width of the background round each cell whose mean is measured, without other cells; 0 for
+    none."""
+    texture: Switch = False
+    """How much neighbouring pixels of a cell differ, in each channel."""
+    outlines: Switch = False
+    """Write outlines.parquet: the shape of each cell, in a volume plane by plane."""
 
 
 class Flag(Section):
     """Which cells are marked in the table; none is removed."""
 
-    min_probability: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
+    min_probability: Portion = 0.0
     """Mark cells of lower probability."""
     max_flow_error: Factor | None = None
     """Mark cells of larger flow error."""

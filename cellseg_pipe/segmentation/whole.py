@@ -21,12 +21,14 @@ from cellseg_pipe.diameter import (
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.preprocess import Range
-from cellseg_pipe.segmentation.cells import Cells, cells_of, sums_of, table_of
+from cellseg_pipe.segmentation.cells import Cells, cells_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
+from cellseg_pipe.segmentation.measuring import Measurer, Measuring
 from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
 from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
 from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.table import table_of
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
@@ -120,6 +122,7 @@ def segment(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    measuring: Measuring | None = None,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Segmentation:
@@ -149,6 +152,8 @@ def segment(
         Type of the network's maps; fp32 gives the same bits on more machines.
     threads : int, optional
         Threads to use; all that the process may use by default. The result does not depend on it.
+    measuring : Measuring, optional
+        What the table tells of each cell; form and intensities by default.
     progress : callable, optional
         Is told how many of how many windows are done.
     **settings
@@ -189,18 +194,14 @@ def segment(
         )
     for warning in warnings:
         log.warning("%s", warning)
+    wanted = replace(measuring or Measuring(), spacing=spacing_um)
     names = source.names or tuple(str(i) for i in range(source.n_channels))
     return Segmentation(
         labels=cells.labels,
         flow=answer.flow,
         logit=answer.logit,
         style=answer.style,
-        table=table_of(
-            sums_of(cells.labels, pixels, cells.rows, plan=plan, origin=(0,) * len(plan.shape)),
-            cells.rows,
-            plan,
-            names,
-        ),
+        table=_table(cells, pixels, Measurer(plan, wanted, threads), names=names),
         diameter_px=diameter,
         diameter=measured,
         plan=plan,
@@ -208,6 +209,14 @@ def segment(
         n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
+
+
+def _table(
+    cells: Cells, pixels: NDArray[Any], measurer: Measurer, *, names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    rows = cells.rows
+    measured = measurer.image(cells.labels, pixels, ids=rows.id, peaks=rows.peak)
+    return table_of(measured, rows, measurer, names=names)
 
 
 def settings_for(
