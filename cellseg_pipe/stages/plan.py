@@ -24,7 +24,13 @@ from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
-from cellseg_pipe.stages.unit import CELL_SETTINGS, UnitRun, channels_of, source_of_image
+from cellseg_pipe.stages.unit import (
+    CELL_SETTINGS,
+    WINDOW_SETTINGS,
+    UnitRun,
+    channels_of,
+    source_of_image,
+)
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
@@ -71,7 +77,10 @@ def plan_network(unit: UnitRun) -> Path:
             f"{unit.name}: mode auto was taken as {unit.mode}, the network wants {plan.mode}. Set"
             f" segment.mode to {plan.mode}."
         )
-    plan = dataclasses.replace(plan, region=region)
+    if region is not None:
+        near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}
+        settings = dataclasses.replace(plan.settings, **near)
+        plan = dataclasses.replace(plan, region=region, settings=settings)
     limit = memory_limit(unit)
     needed = predict_bytes(plan, [engine.footprint for engine in engines])
     check_fits(Cost(needed), limit, what=f"{unit.name}: one window of the network")

@@ -27,6 +27,7 @@ from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = [
     "CELL_SETTINGS",
+    "WINDOW_SETTINGS",
     "UnitRun",
     "check_one_time",
     "channels_of",
@@ -52,6 +53,8 @@ CELL_SETTINGS = (
     "flow_smooth_px",
     "stitch_threshold",
 )
+# Those of them that decide which windows the cells of a region need.
+WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # One job each of so many voxels of level 0, if the experiment does not say how many jobs.
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
 READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
@@ -166,8 +169,7 @@ class UnitRun:
         # What the user says of the axes may be more than the file says.
         source = (self.image.identity, self.unit.image.axes)
         where = self.region_identity
-        # Which windows are computed is decided by what of cells reaches into the region.
-        near = [settings.get(name) for name in ("reach_px", "resample", "flow_smooth_px")]
+        near = [settings[name] for name in WINDOW_SETTINGS]
         predict = _hash(
             *([where, near] if self.is_confined else []),
             RESULTS_VERSION,
