@@ -57,7 +57,7 @@ def _joined(region: Region) -> Region:
     begins = np.ones(len(region.start), bool)
     begins[1:] = (region.start[1:] != region.stop[:-1]) | (region.start[1:] % width == 0)
     first = np.flatnonzero(begins)
-    last = np.append(first[1:], len(region.start)) - 1
+    last = np.append(first, len(region.start))[1:] - 1
     number = np.ones(len(first), np.uint32)
     return dataclasses.replace(
         region, start=region.start[first], stop=region.stop[last], number=number, names=("",)

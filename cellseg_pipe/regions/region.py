@@ -149,7 +149,7 @@ class Region:
             )
         )
         start, stop, row = self._runs_in(span)
-        meets = (start < highs[-1]) & (stop > lows[-1])
+        meets = (start < highs[-1]) & (stop > lows[-1]) & (lows[-1] < highs[-1])
         if not meets.any():
             return None
         lows[-1] = max(lows[-1], int(start[meets].min()))
