@@ -238,6 +238,11 @@ class StagePaths:
         return self.root / f"{self.stage}.json"
 
     @property
+    def region(self) -> Path:
+        """Where cells are meant, as it was when that was decided."""
+        return self.root / "region.bin"
+
+    @property
     def labels(self) -> Path:
         """The label store in the making; audit publishes it."""
         return self.root / "labels.ome.zarr"

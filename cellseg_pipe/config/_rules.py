@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.config._problems import Key, Problem
-from cellseg_pipe.config._sections import Measure, Normalise, Segment, Stitch, Tiles
+from cellseg_pipe.config._sections import (
+    Measure,
+    Normalise,
+    Region,
+    RegionPart,
+    Segment,
+    Stitch,
+    Tiles,
+)
 
 if TYPE_CHECKING:
     from cellseg_pipe.config.experiment import Experiment, ImageEntry
@@ -15,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["broken", "merged"]
 
 FLAT = ("2d", "planes")
+PLACES = ("file", "box_px", "box_um")
 NAME_BYTES = 200  # file systems take 255 with our endings
 # Names of files and folders in the output folder.
 TAKEN = {"config.yaml", "logs", "plan.json", "report.html", "runs", "summary.json"}
@@ -213,6 +222,8 @@ def _image(image: ImageEntry, path: Key, experiment: Experiment) -> Iterator[Pro
         )
     if image.axes is not None:
         yield from _axes(image, path)
+    if isinstance(image.region, Region):
+        yield from _region(image.region, (*path, "region"))
     for name in ("channels", "diameter_um", "diameter_px"):
         if getattr(image, name) is not None and len(experiment.targets) > 1:
             yield Problem(
@@ -227,6 +238,44 @@ def _image(image: ImageEntry, path: Key, experiment: Experiment) -> Iterator[Pro
     elif experiment.output.into_image and ending.endswith(PICTURES):
         text = f"needs OME-Zarr stores, got {image.path}."
         yield Problem(("output", "into_image"), text, (path,))
+
+
+def _region(region: Region, path: Key) -> Iterator[Problem]:
+    own = any(getattr(region, name) is not None for name in PLACES)
+    parts: list[tuple[Key, RegionPart]] = [(path, region)] if own else []
+    for kind in ("include", "exclude"):
+        items = enumerate(getattr(region, kind))
+        parts += [((*path, kind, k), item) for k, item in items if isinstance(item, RegionPart)]
+    if own and region.include:
+        yield Problem(
+            (*path, "include"),
+            "needs all that is included, got a part beside it. Move it in.",
+        )
+    if not own and region.name is not None:
+        yield Problem((*path, "name"), "is that of one part. Give each of include its own.")
+    if not (own or region.include or region.exclude):
+        yield Problem(path, f"needs include, exclude or one of {', '.join(PLACES)}, got nothing.")
+    for place, part in parts:
+        yield from _region_part(part, place)
+
+
+def _region_part(part: RegionPart, path: Key) -> Iterator[Problem]:
+    given = [name for name in PLACES if getattr(part, name) is not None]
+    if len(given) != 1:
+        said = " and ".join(given) or "none"
+        yield Problem(path, f"needs one of {', '.join(PLACES)}, got {said}.")
+    for name in given:
+        corners = getattr(part, name)
+        if name != "file" and not _ordered(*corners):
+            yield Problem(
+                (*path, name),
+                "needs two corners of as many numbers, the lower one first, got"
+                f" {[list(corner) for corner in corners]}.",
+            )
+
+
+def _ordered(low: tuple[float, ...], high: tuple[float, ...]) -> bool:
+    return len(low) == len(high) and all(a < b for a, b in zip(low, high, strict=True))
 
 
 def _axes(image: ImageEntry, path: Key) -> Iterator[Problem]:

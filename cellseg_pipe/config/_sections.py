@@ -18,6 +18,7 @@ from cellseg_pipe.config._kinds import (
     NgffVersion,
     Number,
     Pixels,
+    Place,
     Reach,
     Section,
     Share,
@@ -29,8 +30,8 @@ from cellseg_pipe.config._kinds import (
 )
 
 __all__ = [
-    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Resources", "Segment",
-    "Stitch", "Target", "Tiles",
+    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Region", "RegionPart",
+    "Resources", "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
 METHODS = ("global", "local", "off")
@@ -45,6 +46,34 @@ Method = Annotated[
 ]
 Portion = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
+
+
+Corner = Annotated[tuple[Number, ...], Field(min_length=2, max_length=3)]
+Corners = Annotated[
+    tuple[Corner, ...], Field(min_length=2, max_length=2, description="Lower and upper corner.")
+]
+
+
+class RegionPart(Section):
+    """A part of an image: one of file, box_px and box_um."""
+
+    file: Place | None = None
+    """Outlines in GeoJSON, as QuPath writes them, or a mask image of any resolution."""
+    box_px: Corners | None = None
+    """Lower and upper corner, each z, y, x or y, x, in pixels."""
+    box_um: Corners | None = None
+    """The same in micrometres."""
+    name: Text | None = None
+    """What the table calls it, instead of the names in the file or a number."""
+
+
+class Region(RegionPart):
+    """Where cells are meant: one part, or what is included, less what is excluded."""
+
+    include: tuple[Place | RegionPart, ...] = ()
+    """Parts that are meant; all of the image if there are none. The first one names a cell."""
+    exclude: tuple[Place | RegionPart, ...] = ()
+    """Parts that are not."""
 
 
 class Output(Section):

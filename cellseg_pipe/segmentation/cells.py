@@ -19,6 +19,7 @@ from cellseg_pipe.kernels import (
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.tiled import (
@@ -59,7 +60,8 @@ class Rows:
     class_logit : float64 array [n, n_classes]
         Mean of each class output over the cell; no columns without class outputs.
     peak : int64 array [n, ndim]
-        From which its moments count.
+        From which its moments count, and which decides its region; of a chain that of its first
+        plane.
     """
 
     id: NDArray[np.uint32]
@@ -267,8 +269,15 @@ def chain_cells(
     if not settings.keep_border:
         edge = on_border | (rows.peak[:, 0] == 0) | (rows.peak[:, 0] == n_planes - 1)
         fits &= np.bincount(chain, edge, n + 1)[1:] == 0
+    fits &= in_region(rows.peak[_firsts(chain, n)], plan)
     numbers = np.concatenate([[0], np.cumsum(fits) * fits])
     return numbers[chain].astype(np.uint32)
+
+
+def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:
+    """Return the row of the first cell of each of n chains: rows go plane by plane."""
+    found, first = np.unique(numbers, return_index=True)
+    return first[len(found) - n :]
 
 
 def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
@@ -284,7 +293,7 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
     Returns
     -------
     Rows
-        One per chain. Moments count from the corner of the image, which all planes share.
+        One per chain.
     """
     n = int(numbers.max(initial=0))
     weight = np.bincount(numbers, rows.area, n + 1)[1:]
@@ -299,7 +308,7 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
         mean(rows.flow_error),
         mean(rows.logit),
         np.array(classes).reshape(len(classes), n).T,
-        np.zeros((n, rows.peak.shape[1]), np.int64),
+        rows.peak[_firsts(numbers, n)],
     )
 
 

@@ -19,6 +19,7 @@ from cellseg_pipe.segmentation.form import (
 )
 from cellseg_pipe.segmentation.measured import Measured
 from cellseg_pipe.segmentation.measuring import Measurer
+from cellseg_pipe.segmentation.places import pixels_of
 
 __all__ = ["in_um", "table_of"]
 
@@ -69,6 +70,8 @@ def table_of(
         columns |= _intensity(measured, channel, name, measurer=measurer)
     if measurer.measuring.ring_px:
         columns["ring_area_px"] = measured.ring.of(sums.label)[:, 0].astype(np.int64)
+    if plan.region is not None:
+        columns["region"] = plan.region.names_at(pixels_of(rows.peak, plan))
     return columns
 
 

@@ -19,6 +19,7 @@ from cellseg_pipe.diameter import (
     sample_regions,
 )
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.regions import region_of
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.preprocess import Range
 from cellseg_pipe.segmentation.cells import Cells, cells_of
@@ -27,6 +28,7 @@ from cellseg_pipe.segmentation.measuring import Measurer, Measuring
 from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
 from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
+from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.settings import Settings
 from cellseg_pipe.segmentation.table import table_of
 
@@ -119,6 +121,7 @@ def segment(
     spacing_um: tuple[float, ...] | None = None,
     diameter_um: float | None = None,
     side_model: Any = None,
+    region: Any = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -146,6 +149,11 @@ def segment(
         Diameter of a typical cell; needs `spacing_um`.
     side_model : str, path or Model, optional
         Another network for the views along y and x, in mode 3d.
+    region : optional
+        Where the peaks of cells must lie: a mask array of any resolution, a file of outlines
+        (GeoJSON) or a mask image, or what the experiment file says, as
+        ``{"box_px": [[y0, x0], [y1, x1]]}`` or ``{"include": [...], "exclude": [...]}``. The cells
+        are those of the whole image; what cannot matter to them is not computed.
     device : {"auto", "cpu", "cuda"}
         Where the network runs; auto takes a GPU if there is one, and says so.
     precision : {"auto", "fp32", "bf16"}
@@ -177,11 +185,14 @@ def segment(
     chosen = settings_for(
         engine, settings, source.shape, spacing_um=spacing_um, diameter_um=diameter_um
     )
+    meant = None
+    if region is not None:
+        meant = region_of(region, shape=source.shape, spacing_um=spacing_um)
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
     measured = None if chosen.diameter_px else run.measured_diameter()
     diameter = chosen.diameter_px or (measured.px if measured else engine.diameter_px)
-    plan = run.plan(diameter)
+    plan = replace(run.plan(diameter), region=meant)
     check_memory(plan)
     warnings = [*flat_inputs(plan)]
     answer, cells = run.cells(plan, progress)
@@ -315,7 +326,7 @@ class Run:
             if progress:
                 progress(done, total)
 
-        make = network_source(self.source, plan, threads=self.threads)
+        make = only_needed(network_source(self.source, plan, threads=self.threads), plan)
         records = records_of(self.nets, make, plan, progress=count)
         box = Box.of(plan.walk_shape)
         answer = on_walked_grid(records, plan, box)

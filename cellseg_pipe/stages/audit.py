@@ -30,6 +30,7 @@ from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
 from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
+from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.tables import write_csv, write_outlines, write_tables
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
@@ -92,6 +93,7 @@ def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         "mode": tiling.plan.mode,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,
+        "region": region_facts(tiling.plan.region),
         "ngff": unit.version,
         "tiles": {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo},
     }
