@@ -22,6 +22,7 @@ __all__ = [
     "StageCost",
     "check_fits",
     "masks_bytes",
+    "measure_bytes",
     "paint_bytes",
     "predict_bytes",
     "stage_costs",
@@ -35,8 +36,11 @@ STORED_BYTES = (
 STYLE_BYTES = 1024  # of a window's record
 FILES_PER_JOB = 4  # claim, data, ledger, done
 # Seconds per million voxels on one core; what the network takes is measured by the plan.
-MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.08
+MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.1
+FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
 VIEWS = 6  # tiles in memory where they are joined by IoU
+TILES = 4  # in memory, where cells are seen whole
+SEEN = 3  # copies of what is measured: as it was read, of the cells alone, framed or as floats
 PAINTED = 6  # arrays of labels of a box that painting it takes at most
 
 
@@ -127,6 +131,32 @@ def paint_bytes(shape: tuple[int, ...], plan: Plan) -> int:
     )
 
 
+def measure_bytes(plan: Plan, tiles: TilePlan, *, voxel_bytes: int) -> int:
+    """Return the memory of measuring the cells of one tile.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    tiles : TilePlan
+        Its tiles.
+    voxel_bytes : int
+        Of all channels of the image.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    outer = math.prod(
+        min(core + 2 * halo, n)
+        for core, halo, n in zip(tiles.core, tiles.halo, tiles.shape, strict=True)
+    )
+    share = 1.0 if plan.walks_level_0 else math.prod(plan.scale.factors)
+    seen = SEEN * (LABELS_BYTES + voxel_bytes) / share
+    return round(BASE_BYTES + KEPT_BYTES + (TILES * LABELS_BYTES + seen) * outer)
+
+
 def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
     """Refuse work that does not fit.
 
@@ -156,8 +186,8 @@ class Size:
     ----------
     paint_px : tuple of int
         Edge of a box that is painted at once.
-    n_channels : int
-        Of the image.
+    n_channels, voxel_bytes : int
+        Of the image: its channels, and their bytes.
     n_files : int
         Files of the labels.
     n_jobs : dict
@@ -172,6 +202,7 @@ class Size:
 
     paint_px: tuple[int, ...]
     n_channels: int
+    voxel_bytes: int
     n_files: int
     n_jobs: dict[str, int]
     window_s: float
@@ -252,8 +283,8 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         (
             "measure",
             n_tiles,
-            in_tile + KEPT_BYTES,
-            MEASURE_S * size.n_channels * voxels / 1e6,
+            measure_bytes(plan, tiles, voxel_bytes=size.voxel_bytes),
+            (MEASURE_S * size.n_channels + FORM_S[len(plan.shape)]) * voxels / 1e6,
             STORED_BYTES * voxels,
             2,
         ),

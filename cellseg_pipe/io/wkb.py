@@ -59,7 +59,7 @@ def outlines_of(borders: Borders, *, origin: tuple[int, int], plane: int = 0) ->
     """
     vertex = (borders.vertex + np.asarray(origin))[:, ::-1].astype("<f8")
     label, first = np.unique(borders.label, return_index=True)
-    last = np.append(first[1:], len(borders.label))
+    last = np.append(first, len(borders.label))[1:]
     shapes = []
     for begin, end in zip(first.tolist(), last.tolist(), strict=True):
         starts = [k for k in range(begin, end) if k == begin or _new_piece(borders, k)]

@@ -266,6 +266,7 @@ def predicted(
     size = Size(
         paint_px=PAINT_PX[plan.mode],
         n_channels=unit.image.n_channels,
+        voxel_bytes=unit.image.n_channels * unit.image.dtype.itemsize,
         n_files=count_files(unit.image.shape, ndim, version=unit.version),
         n_jobs=unit.batches | {"measure": unit.batches["masks"]},
         window_s=facts["window_s"],

@@ -306,7 +306,7 @@ def test_costs_are_those_of_the_backend(stand_in):
     )
     assert predict_bytes(plan, [engine.footprint] * 2) == sam + engine.footprint.loaded_bytes
     tiling = TilePlan((150, 290), (32, 48), (32, 48), (49, 49))
-    size = Size((64, 64), 1, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 2), 3.0)
+    size = Size((64, 64), 1, 2, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 2), 3.0)
     costs = {c.stage: c for c in stage_costs(plan, tiling, replace(size, predict_bytes=sam))}
     assert costs["predict"].memory_bytes == sam
     assert costs["predict"].n_tiles == 2 and costs["predict"].seconds == 6.0
@@ -317,7 +317,7 @@ def test_windows_of_other_sides_cost_by_their_area():
     plan = plan_of(TINY, (13, 45, 59), diameter_px=24, mode="3d", **SMALL)
     areas = [math.prod(view.lattice.edge) * len(view.lattice) for view in plan.views]
     tiling = TilePlan((13, 45, 59), (16, 32, 32), (16, 32, 32), (33, 33, 33))
-    size = Size((16, 32, 32), 1, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 1), 2.0)
+    size = Size((16, 32, 32), 1, 2, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 1), 2.0)
     (predict, *_) = stage_costs(plan, tiling, size)
     assert predict.n_tiles == sum(len(view.lattice) for view in plan.views)
     expected = 2.0 * sum(areas) / math.prod(plan.views[0].lattice.edge)

@@ -1,0 +1,198 @@
+"""All that is measured: the same in tiles as in one piece, in every mode, in parts, as outlines."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyarrow import dataset, parquet
+from skimage.measure import regionprops_table
+
+import cellseg_pipe as cs
+from cellseg_pipe.segmentation import Measuring
+from cellseg_pipe.stages import tables
+from tests.io.test_wkb import painted
+from tests.pipeline.test_tiled_equals_whole import CASES, WINDOWS, case, tiles_of
+from tests.pipeline.worker import (
+    TINY,
+    compare,
+    config_of,
+    experiment,
+    published,
+    results_of,
+    run,
+    run_in,
+    save_tiff,
+    segment,
+)
+
+EVERYTHING = {"texture": True, "ring_px": 4}
+QUANTILES = {"quantiles": (0.1, 0.5, 0.999)}  # where cells are seen whole
+OFF = {"shape": False, "intensity": False, "quantiles": []}
+
+
+def started(folder, name, *, image=None, batches=None, tiles=None, **sections):
+    pixels, said, _ = case(name)
+    mode, diameter, _ = CASES[name]
+    path = save_tiff(folder / "a.tif", pixels if image is None else image)
+    spacing = [2.0, 0.5, 0.5][-pixels.ndim :]
+    return experiment(
+        folder,
+        [{"path": str(path), "axes": "zyx"[-pixels.ndim :], "spacing_um": spacing}],
+        targets={"nuclei": {"model": str(TINY), "diameter_px": diameter}},
+        segment=said | {"anisotropy": 1.0} if mode == "3d" else said,
+        tiles={**WINDOWS, **(tiles or tiles_of(mode, (1, 1, 1), 0)), "batches": batches or {}},
+        **sections,
+    )
+
+
+@pytest.mark.parametrize("name", ["2d", "2d, on a finer grid", "planes", "3d"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_tiles_measure_as_the_whole(tmp_path, pool, name, dtype):
+    pixels, said, _ = case(name)
+    pixels = pixels.astype(dtype)
+    mode, diameter, _ = CASES[name]
+    axes = "zyx"[-pixels.ndim :]
+    wanted = EVERYTHING | (QUANTILES if mode != "planes" else {})
+    about = said | {"anisotropy": 1.0} if mode == "3d" else said
+    spacing = (2.0, 0.5, 0.5)[-pixels.ndim :]
+    about = WINDOWS | about | {"spacing_um": spacing, "measuring": Measuring(**wanted)}
+    whole = segment(pixels, axes=axes, diameter_px=diameter, **about)
+    assert whole.n_cells > 2
+    chosen = started(tmp_path, name, image=pixels, measure=wanted, batches={"masks": 3, "paint": 2})
+    config = config_of(chosen, tmp_path / "a.yaml")
+    run_in(pool, chosen, config, order=random.Random(1), threads=(1, 2))
+    labels, table = published(chosen, "a")
+    compare((labels, table), whole)
+    assert ("p99.9_0" in table) == (mode != "planes")
+    assert {"texture_0", "ring_mean_0", "ring_area_px", "std_0", "solidity", "euler"} <= set(table)
+    np.testing.assert_array_equal(table["axis_major_um"], table["axis_major_px"] * 0.5)
+
+
+def test_what_tiles_joined_by_iou_see_adds_up(tmp_path):
+    """Cells wider than a tile's halo: all but quantiles, hulls and outlines is there, and right."""
+    pixels, _, _ = case("2d")
+    chosen = started(
+        tmp_path,
+        "2d",
+        tiles={"core_px": [40, 40], "halo_px": 14},
+        batches={"masks": 3},
+        stitch={"seams": "iou"},
+        measure={"texture": True, "ring_px": 3},
+    )
+    run(chosen)
+    labels, table = published(chosen, "a")
+    wanted = {"label": "label", "area": "area_px", "perimeter_crofton": "perimeter_px"}
+    wanted |= {"euler_number": "euler", "axis_major_length": "axis_major_px"}
+    wanted |= {"intensity_std": "std_0", "extent": "extent", "intensity_max": "max_0"}
+    expected = regionprops_table(labels.astype(int), pixels, properties=list(wanted))
+    for theirs, ours in wanted.items():
+        np.testing.assert_allclose(table[ours], expected[theirs], rtol=1e-6, err_msg=ours)
+    assert not {"solidity", "convexity", "p50_0"} & set(table)
+    ring = (labels == 0) & near(labels == table["label"][0], 3)
+    assert table["ring_area_px"][0] == ring.sum()
+    np.testing.assert_allclose(table["ring_mean_0"][0], pixels[ring].mean())
+    mine = labels == table["label"][0]
+    steps = []
+    for axis in (0, 1):
+        both = np.moveaxis(mine, axis, 0)
+        values = np.diff(np.moveaxis(pixels.astype(float), axis, 0), axis=0)
+        steps.append(values[both[1:] & both[:-1]])
+    texture = np.sqrt((np.concatenate(steps) ** 2).mean())
+    np.testing.assert_allclose(table["texture_0"][0], texture)
+
+
+def near(mask, distance):
+    """Return pixels within a distance of a mask."""
+    places = np.indices(mask.shape).reshape(2, -1).T
+    away = ((places[:, None] - np.argwhere(mask)) ** 2).sum(axis=2).min(axis=1)
+    return (away <= distance**2).reshape(mask.shape)
+
+
+@pytest.mark.parametrize("name", ["2d", "planes", "3d"])
+def test_outlines_are_the_pixels_of_cells(tmp_path, pool, name):
+    results = []
+    for number, blocks in enumerate([(1, 1, 1), (9, 9, 9)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        chosen = started(
+            folder,
+            name,
+            tiles=tiles_of(CASES[name][0], blocks, 0),
+            batches={"masks": 3 - number},
+            measure=OFF | {"outlines": True},
+        )
+        run(chosen)
+        results.append(results_of(folder / "out" / "a"))
+    # Whatever the tiles: the same bytes of table and outlines.
+    for file in ("cells.parquet/part-00000.parquet", "outlines.parquet"):
+        assert results[0][file] == results[1][file]
+    labels, table = published(chosen, "a")
+    found = parquet.read_table(Path(chosen.output.dir) / "a" / "outlines.parquet")
+    about = json.loads(found.schema.metadata[b"geo"])
+    assert about["columns"]["geometry"]["crs"] is None and about["primary_column"] == "geometry"
+    volume = labels.ndim == 3
+    again = np.zeros_like(labels)
+    for row in found.to_pylist():
+        plane = again[row["z"]] if volume else again
+        mask = painted(row["geometry"], plane.shape)
+        assert set(np.unique(mask)) <= {0, 1} and not plane[mask == 1].any()
+        plane[mask == 1] = row["label"]
+    np.testing.assert_array_equal(again, labels)
+    place = [name for name in table if name.endswith(("_px", "_um", "_um2", "_um3"))]
+    others = {"label", "probability", "flow_error", "on_border", "flagged"}
+    assert set(table) == others | set(place)
+    # Asked for no more, they go.
+    run(started(folder, name, tiles=tiles_of(CASES[name][0], blocks, 0), measure=OFF))
+    assert not (folder / "out" / "a" / "outlines.parquet").exists()
+
+
+def test_a_table_in_parts_is_one_table_to_readers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 3)
+    chosen = started(tmp_path, "2d")
+    run(chosen)
+    folder = tmp_path / "out" / "a" / "cells.parquet"
+    n_parts = len(list(folder.iterdir()))
+    whole = case("2d")[2]
+    assert n_parts == -(-whole.n_cells // 3) > 1
+    for read in (
+        pd.read_parquet(folder),
+        dataset.dataset(folder).to_table().to_pandas(),
+        cs.open_result(tmp_path / "out").table().to_pandas(),
+    ):
+        assert read["label"].tolist() == whole.table["label"].tolist()
+    # A table of one file, as of earlier versions, is replaced; a cut publication is completed.
+    before = results_of(folder)
+    aside = folder.with_name(".old-cells.parquet")
+    for spoil in (
+        lambda: folder.rename(aside),
+        lambda: (folder.rename(aside), folder.write_bytes(b"one file")),
+    ):
+        spoil()
+        (tmp_path / "out" / "summary.json").unlink()
+        for path in (tmp_path / "out" / "runs").rglob("audit.json"):
+            path.unlink()
+        for path in (tmp_path / "out" / "runs").glob("finished-*"):
+            path.unlink()
+        run(chosen)
+        assert results_of(folder) == before and not aside.exists()
+
+
+@pytest.mark.parametrize("mode", ["2d", "planes", "3d"])
+def test_no_cells_have_all_columns(tmp_path, mode):
+    image = np.full((60, 70) if mode == "2d" else (4, 40, 50), 7, np.uint16)
+    axes = "zyx"[-image.ndim :]
+    chosen = experiment(
+        tmp_path,
+        [{"path": str(save_tiff(tmp_path / "a.tif", image)), "axes": axes}],
+        segment={"mode": mode},
+        measure=EVERYTHING | {"outlines": True},
+    )
+    run(chosen)
+    whole = segment(image, axes=axes, mode=mode, measuring=Measuring(**EVERYTHING))
+    _, table = published(chosen, "a")
+    compare(published(chosen, "a"), whole)
+    assert "solidity" in table and len(table["label"]) == 0
+    assert parquet.read_table(tmp_path / "out" / "a" / "outlines.parquet").num_rows == 0
