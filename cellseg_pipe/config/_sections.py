@@ -29,8 +29,8 @@ from cellseg_pipe.config._kinds import (
 )
 
 __all__ = [
-    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Resources", "Segment",
-    "Stitch", "Target", "Tiles",
+    "Batches", "Channels", "Drop", "Flag", "Measure", "Normalise", "Output", "Qc", "Resources",
+    "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
 METHODS = ("global", "local", "off")
@@ -43,6 +43,8 @@ Method = Annotated[
     BeforeValidator(lambda value: "off" if value is False else value),
     WithJsonSchema({"enum": [*METHODS, False]}),
 ]
+Chance = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
 Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
 
 
@@ -89,7 +91,7 @@ class Segment(Section):
     """Cells with a larger flow error are dropped: higher keeps more; null or 0 keeps all."""
     min_size_px: Size = 15
     """Smallest area or volume of a cell in pixels."""
-    max_size_px: Annotated[int, Field(strict=True, ge=1, le=1 << 40)] | None = None
+    max_size_px: Voxels | None = None
     """Largest area or volume of a cell in pixels; null for no limit."""
     niter: Auto | Count = "auto"
     """Steps along the flow; more for long, thin cells. auto: 200 at the network's scale."""
@@ -182,24 +184,50 @@ class Measure(Section):
     """Channels whose intensity is measured: numbers from 0 or names; [] for none."""
 
 
-class Flag(Section):
+class Limits(Section):
+    """What a cell must keep to."""
+
+    min_confidence: Chance = 0.0
+    """Cells of lower confidence break this rule."""
+    min_probability: Chance = 0.0
+    """Cells of lower probability."""
+    max_flow_error: Factor | None = None
+    """Cells of larger flow error."""
+    min_size_px: Voxels | None = None
+    """Cells of smaller area or volume in pixels."""
+    max_size_px: Voxels | None = None
+    """Cells of larger area or volume in pixels."""
+    min_diameter_um: Length | None = None
+    """Cells of smaller diameter in micrometres."""
+    max_diameter_um: Length | None = None
+    """Cells of larger diameter in micrometres."""
+
+
+class Flag(Limits):
     """Which cells are marked in the table; none is removed."""
 
-    min_probability: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
-    """Mark cells of lower probability."""
-    max_flow_error: Factor | None = None
-    """Mark cells of larger flow error."""
     border: Literal["keep", "flag"] = "keep"
     """Whether cells that touch the border of the image are marked."""
+
+
+class Drop(Limits):
+    """Which cells the table calls dropped; qc.labels leaves them out."""
+
+    border: Literal["keep", "drop"] = "keep"
+    """Whether cells that touch the border of the image are dropped."""
 
 
 class Qc(Section):
     """Quality control."""
 
+    maps: Switch = True
+    """Look at the image and at seams block by block, which reads the image once more."""
     flag: Flag = Flag()
     """Which cells are marked."""
+    drop: Drop = Drop()
+    """Which cells are called dropped; labels.ome.zarr keeps them."""
     labels: Switch = False
-    """Reserved: a second label image without marked cells."""
+    """Write a second label image, labels-qc.ome.zarr, without dropped cells."""
 
 
 class Evaluate(Section):

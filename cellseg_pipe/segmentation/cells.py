@@ -22,6 +22,7 @@ from cellseg_pipe.kernels import (
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.qc import confidence
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.tiled import (
@@ -430,6 +431,14 @@ def table_of(  # noqa: PLR0917 - four things of one table
         columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
     on_border = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
     columns["on_border"] = np.asarray(on_border)
+    stretch = plan.settings.anisotropy if ndim == 3 else 1.0
+    columns["confidence"] = confidence(
+        sums,
+        logit=rows.logit,
+        flow_error=rows.flow_error,
+        typical_px=plan.diameter_px,
+        step_px=(stretch, 1.0, 1.0)[-ndim:],
+    )
     for channel, name in enumerate(names):
         told_apart = f"{name}_{channel}" if names.count(name) > 1 else name
         columns[f"mean_{told_apart}"] = sums.total[:, channel] / sums.area

@@ -31,9 +31,11 @@ from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.measure import write_tables
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
+from cellseg_pipe.stages.sift import check_sifted
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.stages.verdicts import judge_run
 
 __all__ = ["Incomplete", "run", "summarise", "withdraw"]
 
@@ -125,6 +127,17 @@ def withdraw(unit: UnitRun) -> None:
     for folder in published.scratch.glob(f"*-{replaced}"):
         if replaced != digest:
             remove(folder)
+    _withdraw_sifted(unit)
+
+
+def _withdraw_sifted(unit: UnitRun) -> None:
+    """Remove labels without dropped cells that are not those of this run, and their jobs."""
+    published = unit.run.unit(unit.name)
+    marker = marker_of(published.sifted)
+    wanted = unit.stage("sift").digest if unit.experiment.qc.labels else None
+    if marker is not None and marker.get("stage_hash") != wanted:
+        remove(published.sifted)
+        remove(published.scratch / f"sift-{marker.get('stage_hash')}")
 
 
 def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
@@ -133,7 +146,12 @@ def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
     published.root.mkdir(parents=True, exist_ok=True)
     with explained(published.root):
         publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
-        counts = write_tables(published.cells, unit)
+        counts: dict[str, Any] = write_tables(published.cells, unit)
+        counts["qc"] = judge_run(unit, tiling, counts=counts)
+        if unit.experiment.qc.labels:
+            check_sifted(unit)
+            sifted = unit.stage("sift")
+            publish(sifted.labels, published.sifted, stage_hash=sifted.digest)
         table, joined = conflicts_of(unit, tiling)
         write_table(published.conflicts, table)
         if "csv" in unit.experiment.output.export:
@@ -256,7 +274,8 @@ def summarise(run: RunPaths, units: Iterable[UnitRun], *, config: str) -> None:
                 f"{unit.name} is not finished: {audit} is missing. Start the run again."
             )
         published = unit.run.unit(unit.name)
-        for path in (published.labels, published.cells):
+        sifted = [published.sifted] if unit.experiment.qc.labels else []
+        for path in (published.labels, published.cells, *sifted):
             if not path.exists():
                 raise Incomplete(
                     f"{unit.name}: {path} was published and is gone. Remove {audit} and"

@@ -19,6 +19,7 @@ from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import Sums
 from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.qc.rules import judged, limits_of
 from cellseg_pipe.segmentation.cells import (
     Rows,
     add_rows,
@@ -168,7 +169,9 @@ def _table(unit: UnitRun, plan: Plan, parts: list[dict[str, Any]]) -> dict[str, 
         rows = join_chains(rows, read_chain(unit))
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
     columns = table_of(sums, rows, plan, tuple(names[i] for i in channels_of(unit)))
-    return columns | in_um(columns, unit.spacing_um) | {"flagged": flags(columns, unit)}
+    columns |= in_um(columns, unit.spacing_um)
+    rules = unit.experiment.qc
+    return columns | judged(columns, flag=limits_of(rules.flag), drop=limits_of(rules.drop))
 
 
 def _nothing(unit: UnitRun, plan: Plan) -> dict[str, Any]:
@@ -214,30 +217,6 @@ def in_um(
     return found
 
 
-def flags(columns: dict[str, NDArray[Any]], unit: UnitRun) -> NDArray[np.bool_]:
-    """Return which cells the experiment's rules mark.
-
-    Parameters
-    ----------
-    columns : dict of str to array
-        The table.
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    bool array [n]
-        Marked cells stay in labels and table.
-    """
-    rules = unit.experiment.qc.flag
-    marked = columns["probability"] < rules.min_probability
-    if rules.max_flow_error is not None:
-        marked = marked | (columns["flow_error"] > rules.max_flow_error)
-    if rules.border == "flag":
-        marked = marked | columns["on_border"]
-    return np.asarray(marked, bool)
-
-
 def write_tables(path: Path, unit: UnitRun) -> dict[str, int]:
     """Write the table of a unit in groups of rows that do not depend on its tiles.
 
@@ -251,15 +230,16 @@ def write_tables(path: Path, unit: UnitRun) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Cells, and those that are flagged.
+        Cells, and those that are flagged and dropped.
     """
-    counts = {"n_cells": 0, "n_flagged": 0}
+    counts = {"n_cells": 0, "n_flagged": 0, "n_dropped": 0}
     writer: Any = None
     held: Any = None
     with binary_whole(path) as file, contextlib.ExitStack() as stack:
         for columns in tables(unit):
             counts["n_cells"] += len(columns["label"])
             counts["n_flagged"] += int(np.count_nonzero(columns["flagged"]))
+            counts["n_dropped"] += int(np.count_nonzero(columns["dropped"]))
             more = pa.table({name: pa.array(column) for name, column in columns.items()})
             held = more if held is None else pa.concat_tables([held, more])
             writer = writer or stack.enter_context(_writer(path, file, held.schema))
