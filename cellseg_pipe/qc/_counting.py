@@ -11,20 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.kernels import Objects, boxes_and_areas, diameter_px, overlap_pairs
+from cellseg_pipe.kernels import Objects, boxes_and_areas, overlap_pairs
 from cellseg_pipe.qc._lines import Lines
 
 __all__ = ["COUNTS", "SeamCounts", "count_lines", "margin_px"]
 
 COUNTS = (
-    *("touching", "cut", "slivers", "close", "centres", "crossed", "covered"),
-    *("rated", "repeated"),
+    *("touching", "cut", "slivers", "close", "near", "middles", "starts", "stops"),
+    *("crossed", "covered"),
+    *("rated", "repeated", "places", "gaps"),
 )
 SEGMENT_PX = {2: 128, 3: 256}  # pieces of lines, between which the spread is measured
 CUT_SHARE = 0.6  # of the section through the middle of a typical cell, that is flat on a line
 SLIVER_SHARE = 0.25  # of the size of a typical cell
 CLOSE_DIAMETERS = 0.6  # between the middles of two cells that touch
 BAND_DIAMETERS = 0.5  # to both sides of a line, where middles are counted
+NARROW_DIAMETERS = 0.125  # likewise, and where cells begin and end
+GAP_DIAMETERS = 1.1  # without a cell on a line
 REPEAT_PX = 128  # the widest strip that is looked for twice
 REPEATED = 0.9  # of the outlines that a strip shares with the one beside it
 LEAST_OUTLINES = 8  # that a piece of a line needs to be compared
@@ -154,13 +157,16 @@ class _Counter:
         ball = math.pi ** (left.ndim / 2 + 0.5) / math.gamma(left.ndim / 2 + 1.5)
         least = SLIVER_SHARE * ball * (self.typical_px / 2) ** (left.ndim + 1)
         thin = touching & (self.objects.area < least) & ((start == place) | (stop == place))
-        band = BAND_DIAMETERS * self.typical_px
-        near = np.abs((start + stop) / 2 - place) < band
-        rows = [self._pieces(mine & chosen) for chosen in (touching, cut, thin, close, near)]
+        middle = (start + stop) / 2
+        bands = [np.abs(middle - place) < BAND_DIAMETERS * self.typical_px]
+        narrow = NARROW_DIAMETERS * self.typical_px
+        bands += [np.abs(edge - place) < narrow for edge in (middle, start, stop)]
+        rows = [self._pieces(mine & chosen) for chosen in (touching, cut, thin, close, *bands)]
         cover = [self._sum(np.ones(self.flat.shape, np.int64)) * 2]
         cover.append(self._sum((left > 0)[self.flat.slices].astype(np.int64)
                                + (right > 0)[self.flat.slices]))  # fmt: skip
-        return np.stack([*rows, *cover, *self._repeats(place)])
+        gaps = self._gaps((left == 0) & (right == 0))
+        return np.stack([*rows, *cover, *self._repeats(place), rows[0] + gaps, gaps])
 
     def _plane(self, place: int) -> NDArray[Any]:
         return np.ascontiguousarray(np.take(self.labels, place, axis=self.axis))
@@ -215,6 +221,18 @@ class _Counter:
             values = np.add.reduceat(values, np.arange(0, n, edge), axis=axis, dtype=np.int64)
         return values.reshape(*values.shape[:lead], -1)
 
+    def _gaps(self, empty: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Count long runs of background along a line, each for the piece where it begins."""
+        rows = empty[self.flat.slices].reshape(-1, self.flat.shape[-1])
+        edges = np.diff(np.pad(rows.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+        row, first = np.nonzero(edges > 0)
+        long = np.nonzero(edges < 0)[1] - first >= GAP_DIAMETERS * self.typical_px
+        if self.labels.ndim > 2:  # some rows tell as much as all
+            long &= row % EVERY_ROW == 0
+        begins = np.zeros(rows.shape, np.uint8)
+        begins[row[long], first[long]] = 1
+        return self._sum(begins.reshape(self.flat.shape))
+
     def _repeats(self, place: int) -> list[NDArray[np.int64]]:
         """Return which pieces have outlines to compare, and which see them twice."""
         least = max(6, math.ceil(self.typical_px / 3))
@@ -254,21 +272,3 @@ def _widened(outlines: NDArray[np.bool_]) -> NDArray[np.bool_]:
     wide[..., 1:] |= outlines[..., :-1]
     wide[..., :-1] |= outlines[..., 1:]
     return wide
-
-
-def typical_of(areas: NDArray[np.int64], ndim: int) -> float:
-    """Return the median diameter of objects.
-
-    Parameters
-    ----------
-    areas : int64 array [n]
-        Voxels of each.
-    ndim : int
-        Number of axes.
-
-    Returns
-    -------
-    float
-        In px; nan without objects.
-    """
-    return float(np.median(diameter_px(areas, ndim))) if len(areas) else math.nan

@@ -93,10 +93,10 @@ def lines_of(
     for n, seams in zip(shape, positions, strict=True):
         ends = [0, *seams, n]
         others = [
-            a + (b - a) * k // BETWEEN
+            place
             for a, b in zip(ends[:-1], ends[1:], strict=True)
-            for k in range(1, BETWEEN)
-            if min(k, BETWEEN - k) * (b - a) >= BETWEEN * min(clear_px, (b - a) / 4)
+            for place in (a + (b - a) * k // BETWEEN for k in range(1, BETWEEN))
+            if a < place < b and min(place - a, b - place) >= min(clear_px, (b - a) // 4)
         ]
         position = np.array(sorted({*seams, *others} if seams else ()), np.int64)
         found.append(Lines(position, np.isin(position, seams)))

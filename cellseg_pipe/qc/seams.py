@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.kernels import boxes_and_areas
-from cellseg_pipe.qc._counting import COUNTS, SeamCounts, count_lines, margin_px, typical_of
+from cellseg_pipe.kernels import boxes_and_areas, diameter_px
+from cellseg_pipe.qc._counting import COUNTS, SeamCounts, count_lines, margin_px
 from cellseg_pipe.qc._lines import Lines, Seams, lines_of, seam_positions
 from cellseg_pipe.tiles import Grid
 
@@ -23,18 +23,22 @@ __all__ = ["SeamFigure", "SeamScore", "Seams", "score_counts", "seam_score"]
 
 BLOCK_PX = {2: (1024, 1024), 3: (64, 256, 256)}
 SAMPLES = 16  # blocks that the diameter of a typical cell is measured in
-SURE = 3.2905  # standard deviations to both sides: 99.9 %
+SURE = 3.48  # standard deviations to both sides: 99.95 %
 LEAST_PIECES = 8  # of lines, for a spread
 # Shares of what touches a line: name, what is counted, of how many, in words.
 SHARES = (
     ("cut", "cut", "touching", "end flat on the seam, as if cut"),
     ("slivers", "slivers", "touching", "are slivers that begin or end at the seam"),
     ("close", "close", "touching", "have a neighbour across the seam that is too near"),
+    ("gaps", "gaps", "places", "are gaps where a cell has room"),
     ("repeats", "repeated", "rated", "of the strips beside seams are there twice"),
 )
 # Rates per length of a line, compared with those elsewhere.
 RATES = (
-    ("density", "centres", "cells whose middle lies near a seam"),
+    ("density", "near", "cells near a seam"),
+    ("middles", "middles", "cells whose middle lies on a seam"),
+    ("starts", "starts", "cells that begin at a seam"),
+    ("stops", "stops", "cells that end at a seam"),
     ("cover", "covered", "area of cells beside seams"),
 )
 
@@ -52,7 +56,7 @@ class SeamFigure:
     excess : float
         Difference of shares; of rates their ratio less 1.
     low, high : float
-        Ends of its 99.9 % interval; nan where there is too little to say.
+        Ends of its 99.95 % interval; nan where there is too little to say.
     text : str
         In words.
     """
@@ -78,7 +82,7 @@ class SeamScore:
     Parameters
     ----------
     figures : tuple of SeamFigure
-        cut, slivers, close, repeats, density, cover.
+        cut, slivers, close, gaps, repeats, density, middles, starts, stops, cover.
     n_cells : int
         Cells that touch a seam; one at a crossing counts for both.
     typical_px : float
@@ -103,7 +107,9 @@ class SeamScore:
         return "; ".join(figure.text for figure in bad) or "cells at seams are as elsewhere"
 
 
-def seam_score(labels: Any, seams: Seams, *, diameter_px: float | None = None) -> SeamScore:
+def seam_score(
+    labels: Any, seams: Seams, *, overlap_px: int = 0, diameter_px: float | None = None
+) -> SeamScore:
     """Compare the cells at seams with those elsewhere in the same image.
 
     Parameters
@@ -114,6 +120,8 @@ def seam_score(labels: Any, seams: Seams, *, diameter_px: float | None = None) -
     seams : int, or sequence of int, or of sequences of int
         Edge of the tiles that were joined; or one per axis, 0 for an axis that was not cut; or the
         positions of the seams along each axis. A seam p lies between the voxels p - 1 and p.
+    overlap_px : int
+        What a tile saw beyond its seams: programs that let tiles overlap leave traces there, too.
     diameter_px : float, optional
         Of a typical cell; by default the median of some blocks.
 
@@ -125,7 +133,10 @@ def seam_score(labels: Any, seams: Seams, *, diameter_px: float | None = None) -
     shape = tuple(int(n) for n in labels.shape)
     if len(shape) not in BLOCK_PX:
         raise ValueError(f"seam_score needs labels of 2 or 3 axes, got shape {shape}.")
-    positions = seam_positions(shape, seams)
+    positions = tuple(
+        tuple(sorted({q for p in known for q in (p - overlap_px, p, p + overlap_px) if 0 < q < n}))
+        for n, known in zip(shape, seam_positions(shape, seams), strict=True)
+    )
     if not any(positions):
         raise ValueError(
             f"seam_score needs seams inside the labels of shape {shape}, got {seams}. Name the"
@@ -180,7 +191,8 @@ def typical_px(labels: Any) -> float:
         cut = (found.start == 0) & (np.array(box.start) > 0)
         cut |= (found.stop == box.shape) & (np.array(box.stop) < shape)
         areas.append(found.area[~cut.any(axis=1)])
-    return typical_of(np.concatenate(areas), len(shape))
+    sizes = np.concatenate(areas)
+    return float(np.median(diameter_px(sizes, len(shape)))) if len(sizes) else math.nan
 
 
 def score_counts(parts: Sequence[SeamCounts], *, typical_px: float) -> SeamScore:
@@ -224,7 +236,7 @@ def _share(name: str, seam: tuple[Any, Any], other: tuple[Any, Any], *, text: st
     excess = a - b
     low = excess - math.hypot(a - a_low, b_high - b)
     high = excess + math.hypot(a_high - a, b - b_low)
-    subject = "" if name == "repeats" else "of the cells at seams "
+    subject = {"repeats": "", "gaps": "of the places at seams "}.get(name, "of the cells at seams ")
     said = f"{100 * a:.1f} % {subject}{text} (elsewhere {100 * b:.1f} %)"
     # Fewer faults than elsewhere are none.
     return SeamFigure(name, a, b, excess, low, max(high, 0.0), said)

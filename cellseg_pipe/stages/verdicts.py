@@ -264,6 +264,8 @@ def _rows(
     columns["confidence"] = np.where(cells.n_cells, cells.confidence / some, np.nan)
     columns["clipped"] = np.where(cells.n_cells, cells.n_border / some, np.nan)
     doubtful = (cells.n_cells >= LEAST_CELLS) & (columns["confidence"] < DOUBTFUL)
-    marks = {kind: np.asarray(suspects[kind].any(axis=1)) for kind in KINDS} | {"doubtful": doubtful}
+    marks = {kind: np.asarray(suspects[kind].any(axis=1)) for kind in KINDS} | {
+        "doubtful": doubtful
+    }
     texts = [", ".join(k for k, rows in marks.items() if rows[i]) for i in range(len(boxes))]
     return columns | {"suspect": np.array(texts, object)}

@@ -91,7 +91,8 @@ def synthetic_images() -> Iterator[Image]:
             spec = replace(PRESETS[preset], shape=shape, seed=2000 + seed)
             spec = replace(spec, photons=spec.photons * photons)
             made = render(spec, Box.of(shape))
-            said: dict[str, Any] = {"axes": "c" + "zyx"[-len(shape) :], "channels": 0}
+            channels = [1, 0] if preset == "cells" else 0  # a cell with its nucleus
+            said: dict[str, Any] = {"axes": "c" + "zyx"[-len(shape) :], "channels": channels}
             if len(shape) == 3:
                 said |= {"mode": "3d", "anisotropy": spec.anisotropy}
             use = "test" if seed >= n - n // 3 else "fit"
@@ -211,7 +212,7 @@ def fit(path: Path) -> None:
             rows = here & ~cells["test"]
             found = fitted(columns[rows], right[rows], balanced(cells, rows))
             by_name = dict(zip(names, found, strict=True))
-            weights[f"{ndim}d{kind}"] = tuple(round(by_name.get(f, 0.0), 4) for f in FEATURES)
+            weights[f"{ndim}d{kind}"] = tuple(round(float(by_name.get(f, 0)), 4) for f in FEATURES)
             chance = 1 / (1 + np.exp(-columns @ found))
             usual = here & cells["test"] & (cells["flow_error"] <= USUAL)
             report.append((f"{ndim}D{kind}", cells, chance, here & cells["test"], usual))
