@@ -17,6 +17,7 @@ from cellseg_pipe.qc._lines import Lines
 __all__ = ["COUNTS", "SeamCounts", "count_lines", "margin_px"]
 
 COUNTS = (
+    "line",  # no count: which line it is
     *("touching", "cut", "slivers", "close", "near", "middles", "starts", "stops"),
     *("crossed", "covered"),
     *("rated", "repeated", "places", "gaps"),
@@ -119,6 +120,8 @@ def count_lines(
             objects = boxes_and_areas(labels) if objects is None else objects
             counter = _Counter(labels, objects, inner, axis, typical_px)
             columns = [counter.line(int(p) - window.start[axis]) for p in here.position]
+            for p, column in zip(here.position, columns, strict=True):
+                column[0] = p * labels.ndim + axis
             for column, is_seam in zip(columns, here.is_seam, strict=True):
                 none = column[:, :0]
                 parts.append(SeamCounts(*((column, none) if is_seam else (none, column))))
@@ -166,7 +169,8 @@ class _Counter:
         cover.append(self._sum((left > 0)[self.flat.slices].astype(np.int64)
                                + (right > 0)[self.flat.slices]))  # fmt: skip
         gaps = self._gaps((left == 0) & (right == 0))
-        return np.stack([*rows, *cover, *self._repeats(place), rows[0] + gaps, gaps])
+        which = np.zeros_like(gaps)
+        return np.stack([which, *rows, *cover, *self._repeats(place), rows[0] + gaps, gaps])
 
     def _plane(self, place: int) -> NDArray[Any]:
         return np.ascontiguousarray(np.take(self.labels, place, axis=self.axis))

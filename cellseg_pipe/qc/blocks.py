@@ -9,10 +9,10 @@ __all__ = ["FIGURES", "block_figures"]
 
 FIGURES = ("focus", "noise", "spread", "low", "median", "high", "top", "at_top")
 PERCENTILES = (5, 50, 99)
-BANDS = 5  # details of 1, 2, 4, 8 and 16 px
-FINE, COARSE = (1, 2), (3, 4)
+FINE, COARSE = 1, 3  # halvings of the resolution: details of some 4 and 16 px
+LAPLACIAN = 20.0  # power that it gives white noise of power 1
 ABOVE_NOISE = 1.5  # that coarse details must be, or there is nothing that could be sharp
-LEAST_PX = 1 << BANDS  # edge of a block that has all details
+LEAST_EDGE = 4  # of a picture whose details are looked at
 
 
 def block_figures(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -26,10 +26,10 @@ def block_figures(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
     Returns
     -------
     float64 array [c, len(FIGURES)]
-        `focus`: amplitude of details of 2 to 4 px over that of 8 to 16 px, without the noise; nan
-        where there is none of either, or the block is smaller than 32 px. `noise`: amplitude of
-        details of 1 px. `spread`: standard deviation. `low`, `median`, `high`: percentiles 5, 50
-        and 99. `top`: the highest value, and `at_top` how many pixels have it.
+        `focus`: amplitude of details of some 4 px over that of 16 px, both without the noise; nan
+        where there are none, or the block is smaller than 32 px. `noise`: amplitude of the finest
+        details, 0 in a block below 4 px. `spread`: standard deviation. `low`, `median`, `high`:
+        percentiles 5, 50 and 99. `top`: the highest value, `at_top` how many pixels have it.
     """
     return np.stack([_figures(np.ascontiguousarray(channel)) for channel in pixels])
 
@@ -46,26 +46,23 @@ def _figures(block: NDArray[np.generic]) -> NDArray[np.float64]:
 def _sharpness(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return noise and focus.
 
-    White noise has the same power in each band of an orthonormal transform, and the finest band of
-    a picture holds little else: so what it has is taken from the others.
+    White noise has the same power in the Laplacian at each resolution, times 4 for each halving,
+    and the finest one of a picture holds little else: what it has is taken from the others.
     """
     power = []
-    for _ in range(BANDS):
-        if min(values.shape[-2:]) < 2:
+    for level in range(COARSE + 1):
+        if min(values.shape[-2:]) < LEAST_EDGE:
             break
+        middle = values[..., 1:-1, 1:-1]
+        beside = values[..., 1:-1, :-2] + values[..., 1:-1, 2:]
+        above = values[..., :-2, 1:-1] + values[..., 2:, 1:-1]
+        power.append(float(np.mean((4 * middle - beside - above) ** 2)) * 4**level / LAPLACIAN)
         height, width = (n - n % 2 for n in values.shape[-2:])
         values = values[..., :height, :width]
-        upper, lower = values[..., 0::2, :], values[..., 1::2, :]
-        rows = upper + lower, upper - lower
-        (smooth, right), (down, both) = (
-            (side[..., 0::2] + side[..., 1::2], side[..., 0::2] - side[..., 1::2]) for side in rows
-        )
-        power.append(sum(float(np.mean(detail * detail)) for detail in (right, down, both)) / 12)
-        values = smooth / 2
+        values = (values[..., 0::2, :] + values[..., 1::2, :]) / 2
+        values = (values[..., 0::2] + values[..., 1::2]) / 2
     noise = power[0] if power else 0.0
-    if len(power) < BANDS:
-        return float(np.sqrt(noise)), float("nan")
-    fine, coarse = (sum(max(power[k] - noise, 0.0) for k in band) for band in (FINE, COARSE))
-    if coarse <= ABOVE_NOISE * noise or coarse <= 0:
-        return float(np.sqrt(noise)), float("nan")
-    return float(np.sqrt(noise)), float(np.sqrt(fine / coarse))
+    focus = float("nan")
+    if len(power) > COARSE and power[COARSE] > ABOVE_NOISE * noise:
+        focus = float(np.sqrt(max(power[FINE] - noise, 0.0) / (power[COARSE] - noise)))
+    return float(np.sqrt(noise)), focus

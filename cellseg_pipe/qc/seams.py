@@ -24,7 +24,8 @@ __all__ = ["SeamFigure", "SeamScore", "Seams", "score_counts", "seam_score"]
 BLOCK_PX = {2: (1024, 1024), 3: (64, 256, 256)}
 SAMPLES = 16  # blocks that the diameter of a typical cell is measured in
 SURE = 3.48  # standard deviations to both sides: 99.95 %
-LEAST_PIECES = 8  # of lines, for a spread
+UNSURE = 5e-4
+LEAST_LINES, LEAST_CELLS = 6, 30  # for the spread of rates
 # Shares of what touches a line: name, what is counted, of how many, in words.
 SHARES = (
     ("cut", "cut", "touching", "end flat on the seam, as if cut"),
@@ -221,10 +222,7 @@ def score_counts(parts: Sequence[SeamCounts], *, typical_px: float) -> SeamScore
         )
         for name, what, of, text in SHARES
     ]
-    figures += [
-        _rate(name, (seam[what], seam["crossed"]), (other[what], other["crossed"]), text=text)
-        for name, what, text in RATES
-    ]
+    figures += [_rate(name, what, seam=seam, other=other, text=text) for name, what, text in RATES]
     return SeamScore(tuple(figures), int(seam["touching"].sum()), typical_px)
 
 
@@ -250,26 +248,29 @@ def _wilson(count: Any, of: Any) -> tuple[float, float, float]:
 
 
 def _rate(
-    name: str,
-    seam: tuple[NDArray[np.int64], NDArray[np.int64]],
-    other: tuple[NDArray[np.int64], NDArray[np.int64]],
-    *,
-    text: str,
+    name: str, what: str, *, seam: dict[str, Any], other: dict[str, Any], text: str
 ) -> SeamFigure:
-    """Return the ratio of two rates less 1; the spread is that between pieces of lines."""
-    (a, a_error), (b, b_error) = _ratio(*seam), _ratio(*other)
-    if not (b > 0 and math.isfinite(a_error + b_error)):
-        return SeamFigure(name, a, b, 0.0, math.nan, math.nan, text)
-    excess = a / b - 1
-    half = SURE * math.hypot(a_error / b, a * b_error / b**2)
+    """Return the ratio of two rates less 1; how much lines without a seam differ is its spread.
+
+    Whole lines are compared, as cells in rows make all of a line rich or poor.
+    """
+    a, b = (_sums(part["crossed"], part["line"]) for part in (seam, other))
+    count_a, count_b = (_sums(part[what], part["line"]) for part in (seam, other))
+    if seam["touching"].sum() < LEAST_CELLS or len(b) < LEAST_LINES or not count_b.sum():
+        return SeamFigure(name, math.nan, math.nan, 0.0, math.nan, math.nan, text)
+    here, there = (float(n.sum() / of.sum()) for n, of in ((count_a, a), (count_b, b)))
+    per_voxel = float((((count_b - there * b) ** 2) / b).sum() / (len(b) - 1))
+    error = math.sqrt(per_voxel * (1 / float(a.sum()) + 1 / float(b.sum()))) / there
+    from scipy.stats import t as student  # here: most jobs do without
+
+    half = float(student.isf(UNSURE / 2, len(b) - 1)) * error
+    excess = here / there - 1
     more = "more" if excess > 0 else "less"
     said = f"{text}: {abs(100 * excess):.1f} % {more} than elsewhere"
-    return SeamFigure(name, a, b, excess, excess - half, excess + half, said)
+    return SeamFigure(name, here, there, excess, excess - half, excess + half, said)
 
 
-def _ratio(count: NDArray[np.int64], of: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the ratio of two sums and its standard error."""
-    if len(of) < LEAST_PIECES or not of.sum():
-        return math.nan, math.nan
-    ratio = float(count.sum() / of.sum())
-    return ratio, float(math.sqrt(((count - ratio * of) ** 2).sum()) / of.sum())
+def _sums(values: NDArray[np.int64], lines: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum over each line."""
+    _, place = np.unique(lines, return_inverse=True)
+    return np.bincount(place, values)

@@ -11,8 +11,8 @@ __all__ = ["KINDS", "robust_z", "scores_of", "suspects_of", "unevenness"]
 
 KINDS = ("focus", "brightness", "blank", "saturated")
 MAD_SIGMA = 1.4826  # standard deviations of a normal distribution per median deviation
-FAR = 5.0  # standard deviations from the median of all blocks
-BLURRED = 0.5  # of the usual sharpness
+FAR = 3.5  # standard deviations from the median of all blocks
+BLURRED = 0.6  # of the usual sharpness
 OTHER_LEVEL = 0.25  # of the usual range of grey values
 OTHER_GAIN = 1.5  # of the usual noise
 SATURATED = 0.01  # of the pixels

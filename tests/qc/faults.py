@@ -17,7 +17,7 @@ def field(shape, *, seed, radius=(0.42, 0.56), empty=0.0):
     """Round cells on a jittered lattice, that touch; a share of the places is empty."""
     rng = np.random.default_rng(seed)
     counts = [-(-n // PITCH_PX) + 2 for n in shape]
-    jitter = rng.uniform(-0.3, 0.3, (len(shape), *counts))
+    jitter = rng.uniform(-0.5, 0.5, (len(shape), *counts))
     radii = rng.uniform(*radius, counts) * PITCH_PX * (rng.random(counts) >= empty)
     numbers = rng.permutation(np.prod(counts)).reshape(counts).astype(np.uint32) + 1
     place = np.indices(shape)
