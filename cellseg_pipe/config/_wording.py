@@ -22,7 +22,6 @@ SPOKEN_DIGITS = 30  # of a whole number
 RESERVED = {
     "region": "is not supported yet: save the part of the image as an image of its own.",
     "restore": "is not supported yet: restore the images first.",
-    "drop": "is not supported yet: cells are marked (qc.flag), and the table can be filtered.",
 }
 QUANTITY = re.compile(r"\s*[-+]?[\d.]+(?:e[-+]?\d+)?\s*([^\W\d]+|%)\s*", re.I)
 

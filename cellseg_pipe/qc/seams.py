@@ -273,4 +273,4 @@ def _rate(
 def _sums(values: NDArray[np.int64], lines: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum over each line."""
     _, place = np.unique(lines, return_inverse=True)
-    return np.bincount(place, values)
+    return np.bincount(place, values).astype(np.float64)

@@ -31,7 +31,7 @@ from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.measure import write_tables
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
-from cellseg_pipe.stages.sift import check_sifted
+from cellseg_pipe.stages.sift import check_sifted, withdraw_sifted
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
@@ -127,17 +127,7 @@ def withdraw(unit: UnitRun) -> None:
     for folder in published.scratch.glob(f"*-{replaced}"):
         if replaced != digest:
             remove(folder)
-    _withdraw_sifted(unit)
-
-
-def _withdraw_sifted(unit: UnitRun) -> None:
-    """Remove labels without dropped cells that are not those of this run, and their jobs."""
-    published = unit.run.unit(unit.name)
-    marker = marker_of(published.sifted)
-    wanted = unit.stage("sift").digest if unit.experiment.qc.labels else None
-    if marker is not None and marker.get("stage_hash") != wanted:
-        remove(published.sifted)
-        remove(published.scratch / f"sift-{marker.get('stage_hash')}")
+    withdraw_sifted(unit)
 
 
 def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:

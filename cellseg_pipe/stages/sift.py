@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io._attributes import marker_of
+from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.io.shards import ShardWriter, Written, read_box
 from cellseg_pipe.kernels import boxes_and_areas, relabel
@@ -21,7 +23,7 @@ from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import batch_of
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["check_sifted", "run", "run_judge"]
+__all__ = ["check_sifted", "run", "run_judge", "withdraw_sifted"]
 
 
 def run_judge(unit: UnitRun) -> None:
@@ -146,3 +148,19 @@ def check_sifted(unit: UnitRun) -> Path:
                     f" Remove {paths.root} and start again: it is written anew."
                 )
     return store
+
+
+def withdraw_sifted(unit: UnitRun) -> None:
+    """Remove a second label image that is not that of this run, and what says that it is done.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    """
+    published = unit.run.unit(unit.name)
+    marker = marker_of(published.sifted)
+    wanted = unit.stage("sift").digest if unit.experiment.qc.labels else None
+    if marker is not None and marker.get("stage_hash") != wanted:
+        remove(published.sifted)
+        remove(published.scratch / f"sift-{marker.get('stage_hash')}")

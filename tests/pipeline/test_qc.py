@@ -1,4 +1,4 @@
-"""Quality control of runs: the same for every tiling, gone through again after a change or a kill."""
+"""Quality control of runs: the same for every tiling, order and restart."""
 
 import json
 import random
@@ -30,6 +30,11 @@ from tests.pipeline.worker import (
 
 SHAPES = {"2d": (140, 150), "planes": (3, 61, 107), "3d": (13, 45, 59)}
 SAID = {"window_px": 96, "overlap_px": 16}
+DROPPED = {
+    "2d": {"min_confidence": 0.6, "border": "drop"},
+    "planes": {"min_size_px": 500},
+    "3d": {"min_size_px": 5000},
+}
 DROP = {"drop": {"min_confidence": 0.6, "border": "drop"}, "labels": True}
 
 
@@ -79,7 +84,7 @@ def test_whatever_the_tiles(tmp_path, mode):
     for number, (core, masks) in enumerate([(1, 3), (9, 1)]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        chosen = chosen_of(folder, mode, core=core, masks=masks, **DROP)
+        chosen = chosen_of(folder, mode, core=core, masks=masks, labels=True, drop=DROPPED[mode])
         run(chosen)
         labels, table = published(chosen, "a")
         np.testing.assert_array_equal(
@@ -199,7 +204,9 @@ def test_killed_in_quality_control(tmp_path):
     expected = results_of(undisturbed / "out" / "a")
     folder = tmp_path / "killed"
     folder.mkdir()
-    config = config_of(chosen_of(folder, "2d", **DROP), folder / "a.yaml")
+    chosen = chosen_of(undisturbed, "2d", **DROP)
+    elsewhere = chosen.output.model_copy(update={"dir": str(folder / "out")})
+    config = config_of(chosen.model_copy(update={"output": elsewhere}), folder / "a.yaml")
     killed = 0
     for stage in ("qc", "judge", "sift", "audit", "none"):
         killed += killed_run(config, "", (die_in, stage), str(folder / "log"))
