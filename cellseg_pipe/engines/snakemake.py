@@ -19,6 +19,7 @@ from cellseg_pipe.engines._snakemake_branches import (
 )
 from cellseg_pipe.engines._snakemake_state import earlier_jobs, log_in
 from cellseg_pipe.ledger import Held, RunLock
+from cellseg_pipe.machine import available_bytes, available_threads
 
 __all__ = ["SNAKEFILE", "Workflow"]
 
@@ -109,22 +110,38 @@ class Workflow:
         """GPUs of a job that runs the network."""
         return int(self._layout.device == "cuda")
 
-    def threads(self, _wildcards: Any) -> int:
-        """Return the threads of a job.
+    def threads(self, stage: str) -> Callable[[Any], int]:
+        """Return what gives the threads of a job.
+
+        Several jobs of one thread each are faster than one of several threads, so on this machine
+        a stage of many jobs has as many of them at a time as cores and memory allow.
 
         Parameters
         ----------
-        _wildcards : Wildcards
-            Of the job.
+        stage : str
+            Name of the stage.
 
         Returns
         -------
-        int
-            What the experiment says, else all of this machine, or a few of another one's.
+        callable
+            From wildcards to what the experiment says, else a share of this machine, or a few
+            threads of another one.
         """
-        if self._layout.threads is not None:
-            return self._layout.threads
-        return (os.cpu_count() or 1) if self._workflow.local_exec else CLUSTER_THREADS
+
+        def needed(wildcards: Any) -> int:
+            if self._layout.threads is not None:
+                return self._layout.threads
+            if not self._workflow.local_exec:
+                return CLUSTER_THREADS
+            cores = available_threads()
+            n_jobs = sum(s.n_batches for _, s in self._layout.jobs() if s.kind == stage)
+            if n_jobs <= 1:
+                return cores
+            memory = available_bytes() or math.inf
+            fit = int(min(n_jobs, cores, memory / (self.memory_mb(stage)(wildcards) * 1e6)))
+            return cores // max(1, fit)
+
+        return needed
 
     def pattern(self, stage: str) -> str:
         """Return the output of a rule.

@@ -95,7 +95,8 @@ def _snakemake(
             f"the workflow needs {SNAKEFILE}, which a clone of the repository has and an installed"
             " package has not. Run it from a clone, or with --engine process."
         )
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    targets = ["all"] if experiment.evaluate is None else ["all", "evaluate"]
+    command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(SNAKEFILE)]
     command += ["--profile", str(profile or SNAKEFILE.parent / PROFILE)]
     command += ["--configfile", str(config.resolve()), "--quiet", "rules"]
     command += ["--cores", str(cores)] if cores else []

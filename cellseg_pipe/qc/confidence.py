@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe.kernels import Sums, diameter_px
+from cellseg_pipe.kernels import diameter_px
 from cellseg_pipe.qc._calibration import WEIGHTS
 
 __all__ = ["FEATURES", "confidence", "features_of"]
@@ -30,7 +30,8 @@ VOXEL_VARIANCE = 1 / 12  # of the places within one voxel
 
 
 def confidence(
-    sums: Sums,
+    area: NDArray[np.int64],
+    covariance: NDArray[np.float64],
     *,
     logit: NDArray[np.float64],
     flow_error: NDArray[np.float64],
@@ -41,8 +42,10 @@ def confidence(
 
     Parameters
     ----------
-    sums : Sums
-        Of the cells' pixels.
+    area : int64 array [n]
+        Voxels of each cell.
+    covariance : float64 array [n, ndim, ndim]
+        How they spread round its centre, in px of the last axis.
     logit : float64 array [n]
         Mean over each cell.
     flow_error : float64 array [n]
@@ -59,13 +62,14 @@ def confidence(
     """
     known = np.isfinite(flow_error)
     columns = features_of(
-        sums,
+        area,
+        covariance,
         logit=logit,
         flow_error=np.where(known, flow_error, 0.0),
         typical_px=typical_px,
         step_px=step_px,
     )
-    ndim = sums.reference.shape[1]
+    ndim = len(step_px)
     score = np.where(
         known,
         _weighed(columns, WEIGHTS[f"{ndim}d"]),
@@ -83,7 +87,8 @@ def _weighed(columns: dict[str, NDArray[np.float64]], weights: tuple[float, ...]
 
 
 def features_of(
-    sums: Sums,
+    area: NDArray[np.int64],
+    covariance: NDArray[np.float64],
     *,
     logit: NDArray[np.float64],
     flow_error: NDArray[np.float64],
@@ -94,8 +99,10 @@ def features_of(
 
     Parameters
     ----------
-    sums : Sums
-        Of the cells' pixels.
+    area : int64 array [n]
+        Voxels of each cell.
+    covariance : float64 array [n, ndim, ndim]
+        How they spread round its centre, in px of the last axis.
     logit, flow_error : float64 array [n]
         Of each cell; errors 0 where they are not known.
     typical_px : float
@@ -112,31 +119,21 @@ def features_of(
     """
     step = np.asarray(step_px, np.float64)
     ndim = len(step)
-    size = np.log(diameter_px(sums.area * np.prod(step), ndim) / typical_px)
-    variances = _variances(sums, step)
-    ball = diameter_px(sums.area * np.prod(step), ndim)
+    ball = diameter_px(area * np.prod(step), ndim)
+    size = np.clip(np.log(ball / typical_px), -RATIO_MAX, RATIO_MAX)
+    # A voxel is a box, not a point. Each matrix is solved by itself, whatever lies beside it.
+    spread = np.linalg.eigvalsh(covariance + VOXEL_VARIANCE * np.diag(step * step))
+    spread = np.maximum(spread, VOXEL_VARIANCE * step.min() ** 2)
     # An ellipsoid has half axes of sqrt(ndim + 2) standard deviations.
-    ellipsoid = 2 * np.sqrt(ndim + 2) * np.prod(variances, axis=1) ** (0.5 / ndim)
-    size = np.clip(size, -RATIO_MAX, RATIO_MAX)
+    ellipsoid = 2 * np.sqrt(ndim + 2) * np.prod(spread, axis=1) ** (0.5 / ndim)
     error = np.minimum(flow_error, RATIO_MAX)
     return {
-        "one": np.ones(len(sums.area)),
+        "one": np.ones(len(area)),
         "logit": np.clip(logit, -LOGIT_MAX, LOGIT_MAX),
         "flow_error": error,
         "flow_error_squared": error * error,
         "too_small": np.maximum(-size, 0.0),
         "too_large": np.maximum(size, 0.0),
-        "elongation": np.minimum(0.5 * np.log(variances[:, -1] / variances[:, 0]), RATIO_MAX),
+        "elongation": np.minimum(0.5 * np.log(spread[:, -1] / spread[:, 0]), RATIO_MAX),
         "dents": np.clip(np.log(ellipsoid / ball), 0.0, RATIO_MAX),
     }
-
-
-def _variances(sums: Sums, step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the variances of the places of each cell along its own axes, ascending."""
-    n = sums.area[:, None].astype(np.float64)
-    mean = sums.first / n
-    spread = sums.second / n[:, :, None] - mean[:, :, None] * mean[:, None, :]
-    spread = spread + VOXEL_VARIANCE * np.eye(len(step))
-    spread = spread * step[:, None] * step[None, :]
-    # Each matrix by itself: what a row gives does not depend on the rows beside it.
-    return np.maximum(np.linalg.eigvalsh(spread), VOXEL_VARIANCE * step.min() ** 2)

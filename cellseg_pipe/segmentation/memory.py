@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
+from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.segmentation.plan import Plan
 
-__all__ = ["available_bytes", "check_memory", "needed_bytes"]
+__all__ = ["check_memory", "needed_bytes"]
 
 NETWORK_BYTES_PER_PX = 1600  # of a window: maps of a network of full width in float32
 BASE_BYTES = 300_000_000  # libraries and compiled loops
@@ -43,20 +43,6 @@ def needed_bytes(plan: Plan) -> int:
     )
 
 
-def available_bytes() -> int | None:
-    """Return the memory that this process may still take; None where the system does not tell."""
-    limits = [_meminfo("/proc/meminfo")]
-    for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory"):
-        for limit, used in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            top, now = _number(f"{folder}/{limit}"), _number(f"{folder}/{used}")
-            limits.append(None if top is None or now is None else top - now)
-    known = [limit for limit in limits if limit is not None]
-    return max(0, min(known)) if known else None
-
-
 def check_memory(plan: Plan) -> None:
     """Refuse an image that does not fit.
 
@@ -72,20 +58,3 @@ def check_memory(plan: Plan) -> None:
             f" {there / 1e9:.1f} GB. Run the pipeline, which works in tiles, or give a larger"
             " diameter or resample=False."
         )
-
-
-def _meminfo(path: str) -> int | None:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
-
-
-def _number(path: str) -> int | None:
-    try:
-        text = Path(path).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None

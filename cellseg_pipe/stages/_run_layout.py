@@ -35,6 +35,11 @@ class StageLayout:
     n_batches: int
     needs: tuple[str, ...]
 
+    @property
+    def kind(self) -> str:
+        """Name of the rule that runs it: one for all levels."""
+        return self.name.rstrip("0123456789")
+
 
 @dataclass(frozen=True)
 class UnitLayout:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import marker_of
 from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.packing import pack, unpack
+from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.shards import ShardWriter, Written, read_box
 from cellseg_pipe.kernels import boxes_and_areas, relabel
 from cellseg_pipe.ledger import Corrupt, Records, open_batch
@@ -23,7 +23,7 @@ from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import batch_of
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["check_sifted", "run", "run_judge", "withdraw_sifted"]
+__all__ = ["publish_sifted", "run", "run_judge", "withdraw_sifted"]
 
 
 def run_judge(unit: UnitRun) -> None:
@@ -122,18 +122,13 @@ def without(labels: NDArray[np.uint32], dropped: NDArray[np.uint32]) -> NDArray[
     return labels if len(kept) == len(present) else relabel(labels, kept, kept)
 
 
-def check_sifted(unit: UnitRun) -> Path:
-    """Compare every file of the second label image with what its job wrote down.
+def publish_sifted(unit: UnitRun) -> None:
+    """Compare every file of the second label image with what its job wrote down, and publish it.
 
     Parameters
     ----------
     unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    path
-        The store.
+        The unit; its own labels are published.
     """
     paths = unit.stage("sift")
     store = stored_labels(unit, stage="sift")
@@ -147,7 +142,7 @@ def check_sifted(unit: UnitRun) -> Path:
                     f"{unit.name}: {part} in {store / str(piece.level)} is not what was written."
                     f" Remove {paths.root} and start again: it is written anew."
                 )
-    return store
+    publish(paths.labels, unit.run.unit(unit.name).sifted, stage_hash=paths.digest)
 
 
 def withdraw_sifted(unit: UnitRun) -> None:

@@ -127,6 +127,7 @@ def cells_of(image: Image, engine: Any, *, factor: float) -> dict[str, Any] | No
         overlap_pairs,
     )
     from cellseg_pipe.qc.confidence import features_of
+    from cellseg_pipe.segmentation.form import covariances
 
     truth = image.truth.astype(np.uint32)
     ndim, z = truth.ndim, image.settings.get("anisotropy", 1.0)
@@ -147,8 +148,10 @@ def cells_of(image: Image, engine: Any, *, factor: float) -> dict[str, Any] | No
         return None
     chance = np.clip(found.table["probability"], 1e-9, 1 - 1e-9)
     error = found.table["flow_error"]
+    sums = object_sums(found.labels)
     features = features_of(
-        object_sums(found.labels),
+        sums.area,
+        covariances(sums, step),
         logit=np.log(chance / (1 - chance)),
         flow_error=np.nan_to_num(error),
         typical_px=typical,

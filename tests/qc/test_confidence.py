@@ -7,6 +7,7 @@ from cellseg_pipe.kernels import Sums, object_sums
 from cellseg_pipe.qc import confidence
 from cellseg_pipe.qc._calibration import WEIGHTS
 from cellseg_pipe.qc.confidence import FEATURES, features_of
+from cellseg_pipe.segmentation.form import covariances
 from tests.qc import faults
 
 
@@ -21,7 +22,8 @@ def sure(labels, *, logit=5.0, error=0.05, typical=20.0):
     n = len(sums.label)
     step = (1.0,) * labels.ndim
     return confidence(
-        sums,
+        sums.area,
+        covariances(sums, step),
         logit=np.full(n, logit),
         flow_error=np.full(n, error),
         typical_px=typical,
@@ -33,7 +35,10 @@ def form(labels, step=None):
     sums = object_sums(labels)
     zeros = np.zeros(len(sums.label))
     step = step or (1.0,) * labels.ndim
-    return features_of(sums, logit=zeros, flow_error=zeros, typical_px=20.0, step_px=step)
+    spread = covariances(sums, step)
+    return features_of(
+        sums.area, spread, logit=zeros, flow_error=zeros, typical_px=20.0, step_px=step
+    )
 
 
 def test_weights_belong_to_features():
@@ -103,7 +108,8 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
     def of(rows):
         part = Sums(**{name: column[rows] for name, column in vars(sums).items()})
         said = {"logit": logit[rows], "flow_error": error[rows]}
-        return confidence(part, **said, typical_px=20.0, step_px=(1.0, 1.0))
+        spread = covariances(part, (1.0, 1.0))
+        return confidence(part.area, spread, **said, typical_px=20.0, step_px=(1.0, 1.0))
 
     whole = of(np.arange(n))
     assert len(np.unique(whole)) > n // 2 and (whole >= 0).all() and (whole <= 1).all()

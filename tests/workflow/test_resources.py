@@ -36,12 +36,13 @@ def workflow(tmp_path, monkeypatch):
         logger_manager=SimpleNamespace(settings=quiet),
     )
 
-    def made(**resources):
+    def made(batches=None, **resources):
         config = {
             "images": [{"path": "a.tif"}],
             "output": {"dir": "out"},
             "targets": {"nuclei": {"model": str(TINY), "diameter_px": 30}},
             "resources": resources,
+            "tiles": {"batches": batches or {}},
         }
         return Workflow(config, snakemake), snakemake
 
@@ -81,13 +82,24 @@ def test_a_gpu_is_asked_for_where_the_experiment_does(workflow, device, gpus):
     assert workflow(device=device)[0].gpus == gpus
 
 
-def test_threads(workflow):
-    run, snakemake = workflow(threads=3)
-    assert run.threads(UNIT) == 3
-    run, snakemake = workflow(threads="auto")
-    assert run.threads(UNIT) == os.cpu_count()
+def test_threads_are_those_of_the_experiment(workflow):
+    run, _ = workflow(threads=3)
+    assert run.threads("predict")(UNIT) == run.threads("train")(None) == 3
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "cores", "free_gb", "threads"),
+    [(1, 8, 64, 8), (4, 8, 64, 2), (6, 8, 64, 1), (50, 8, 64, 1), (50, 8, 3.1, 4), (50, 8, 1, 8)],
+)
+def test_jobs_share_this_machine(workflow, monkeypatch, n_jobs, cores, free_gb, threads):
+    module = "cellseg_pipe.engines.snakemake"
+    monkeypatch.setattr(f"{module}.available_threads", lambda: cores)
+    monkeypatch.setattr(f"{module}.available_bytes", lambda: int(free_gb * 1e9))
+    run, snakemake = workflow(batches={"predict": n_jobs})
+    assert run.threads("predict")(UNIT) == threads
+    assert run.threads("train")(None) == cores
     snakemake.local_exec = False
-    assert run.threads(UNIT) == CLUSTER_THREADS
+    assert run.threads("predict")(UNIT) == CLUSTER_THREADS
 
 
 def test_jobs_on_other_machines_read_the_layout_alone(workflow, monkeypatch):

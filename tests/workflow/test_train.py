@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -224,6 +225,13 @@ def test_the_truth_may_be_named_in_the_experiment(finished, truth):
     done = runs.snakemake("evaluate", "--dry-run", "--configfile", config, cwd=finished.cwd)
     assert done.returncode == 0, done.stdout
     assert "evaluate" in done.stdout and runs.planned(config, cwd=finished.cwd) == {}
+    for engine in ("snakemake", "process"):
+        (finished.out / "evaluation.json").unlink(missing_ok=True)
+        for marker in (finished.out / "runs").glob("evaluated-*.json"):
+            marker.unlink()
+        program = [sys.executable, "-m", "cellseg_pipe.cli", "run", config, "--engine", engine]
+        subprocess.run(list(map(str, program)), cwd=finished.cwd, check=True)
+        assert json.loads((finished.out / "evaluation.json").read_text())["ap"]["0.5"] > 0.5
 
 
 @pytest.mark.parametrize(
@@ -231,10 +239,12 @@ def test_the_truth_may_be_named_in_the_experiment(finished, truth):
     [
         (("--config", "evaluate={truth: nowhere}"), "file or folder that is there, got nowhere"),
         (("--config", "evaluate={truht: x}"), "evaluate.truht is no known key. Did you mean truth"),
-        (("--config", "evaluate={truth: .}"), "each file needs its partner"),
+        (("--config", "evaluate={truth: other}"), "each file needs its partner"),
     ],
 )
 def test_what_is_wrong_with_the_truth_is_told(finished, given, said):
+    (finished.cwd / "other").mkdir(exist_ok=True)
+    tifffile.imwrite(finished.cwd / "other" / "b_masks.tif", np.ones((300, 340), np.uint16))
     assert said in " ".join(refused(evaluated(finished, *given)).split())
 
 
@@ -267,7 +277,7 @@ def test_what_training_asks_of_a_machine(workflow, tmp_path):
     workflow.configfiles = [path]
     said = yaml.safe_load(path.read_text())
     run = Workflow({**said, "resources": {"device": "cuda", "threads": 3}}, workflow)
-    assert run.gpus == 1 and run.threads(None) == 3
+    assert run.gpus == 1 and run.threads("train")(None) == 3
     small = run.branches.memory_mb("train")
     assert 2000 < small(None) < 2100 and small(None, attempt=2) == pytest.approx(
         1.5 * small(None), rel=1e-3

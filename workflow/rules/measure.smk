@@ -8,7 +8,7 @@ rule measure:
         RUN.log("measure"),
     benchmark:
         RUN.benchmark("measure")
-    threads: RUN.threads
+    threads: RUN.threads("measure")
     resources:
         mem_mb=RUN.memory_mb("measure"),
         runtime=RUN.minutes("measure"),
@@ -30,7 +30,7 @@ rule level:
         RUN.benchmark("level{level}")
     wildcard_constraints:
         level=r"\d+",
-    threads: RUN.threads
+    threads: RUN.threads("level")
     resources:
         mem_mb=RUN.memory_mb("level"),
         runtime=RUN.minutes("level"),

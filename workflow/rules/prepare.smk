@@ -24,7 +24,7 @@ rule plan:
         RUN.log("plan"),
     benchmark:
         RUN.benchmark("plan")
-    threads: RUN.threads
+    threads: RUN.threads("plan")
     resources:
         mem_mb=RUN.memory_mb("plan"),
         runtime=RUN.minutes("plan"),

@@ -8,7 +8,7 @@ rule predict:
         RUN.log("predict"),
     benchmark:
         RUN.benchmark("predict")
-    threads: RUN.threads
+    threads: RUN.threads("predict")
     resources:
         mem_mb=RUN.memory_mb("predict"),
         runtime=RUN.minutes("predict"),
@@ -47,7 +47,7 @@ rule masks:
         RUN.log("masks"),
     benchmark:
         RUN.benchmark("masks")
-    threads: RUN.threads
+    threads: RUN.threads("masks")
     resources:
         mem_mb=RUN.memory_mb("masks"),
         runtime=RUN.minutes("masks"),

@@ -84,7 +84,7 @@ rule paint:
         RUN.log("paint"),
     benchmark:
         RUN.benchmark("paint")
-    threads: RUN.threads
+    threads: RUN.threads("paint")
     resources:
         mem_mb=RUN.memory_mb("paint"),
         runtime=RUN.minutes("paint"),

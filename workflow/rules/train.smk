@@ -11,7 +11,7 @@ rule train:
         RUN.file_of("train", "log"),
     benchmark:
         RUN.file_of("train", "tsv")
-    threads: RUN.threads
+    threads: RUN.threads("train")
     resources:
         mem_mb=RUN.branches.memory_mb("train"),
         runtime=RUN.branches.minutes("train"),

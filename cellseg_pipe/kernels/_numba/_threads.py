@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from cellseg_pipe.machine import available_threads
+
 T = TypeVar("T")
-
-
-def available_threads() -> int:
-    """Return how many CPUs this process may use, which a scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ranges(total: int, step: int) -> list[tuple[int, int]]:

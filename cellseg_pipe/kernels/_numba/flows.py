@@ -7,7 +7,7 @@ from numba import types
 
 from cellseg_pipe.kernels._numba._average import LANES
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
-from cellseg_pipe.kernels._numba._threads import available_threads, spread
+from cellseg_pipe.kernels._numba._threads import spread
 from cellseg_pipe.kernels._numba.heat import (
     add_plane_gradient,
     heat_plane,
@@ -26,6 +26,7 @@ from cellseg_pipe.kernels._numba.pieces import (
     middle_of_volume,
     span_of,
 )
+from cellseg_pipe.machine import available_threads
 
 RANGES_PER_THREAD = 8
 LINE_BYTES = 64

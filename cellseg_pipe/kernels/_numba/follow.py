@@ -11,7 +11,8 @@ from numba import types
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
 from cellseg_pipe.kernels._numba._step import FRACTION_BITS, ONE, STEP_MAX, advance, lanes_of
-from cellseg_pipe.kernels._numba._threads import available_threads, ranges, spread
+from cellseg_pipe.kernels._numba._threads import ranges, spread
+from cellseg_pipe.machine import available_threads
 
 POOL = 32  # particles in flight: their steps overlap, which hides the latency of one
 CYCLE = 12  # steps between looks: periods 1, 2, 3, 4, 6 and 12 come back to where they were

@@ -11,7 +11,8 @@ import numpy as np
 from numba import types
 
 from cellseg_pipe.kernels._numba._jit import const, helper, loop, out
-from cellseg_pipe.kernels._numba._threads import available_threads, ranges, spread
+from cellseg_pipe.kernels._numba._threads import ranges, spread
+from cellseg_pipe.machine import available_threads
 
 OBJECTS = (  # labels, shape, start, stop, ids, first and last object
     const(types.uint32),
