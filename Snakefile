@@ -10,6 +10,7 @@ include: "workflow/rules/prepare.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/stitch.smk"
 include: "workflow/rules/measure.smk"
+include: "workflow/rules/qc.smk"
 include: "workflow/rules/train.smk"
 
 

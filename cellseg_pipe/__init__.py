@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from cellseg_pipe.metrics import evaluate
     from cellseg_pipe.nets.catalog import load_model
+    from cellseg_pipe.qc import seam_score
     from cellseg_pipe.segmentation import segment, segment_many
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "load_model",
     "masks_from_flows",
     "open_result",
+    "seam_score",
     "segment",
     "segment_many",
     "stitch_planes",
@@ -34,6 +36,7 @@ _HOMES = {
     "evaluate": "metrics",
     "load_model": "nets.catalog",
     "open_result": "io.result",
+    "seam_score": "qc",
     "segment": "segmentation",
     "segment_many": "segmentation",
 }

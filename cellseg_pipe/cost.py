@@ -38,6 +38,8 @@ FILES_PER_JOB = 4  # claim, data, ledger, done
 # Seconds per million voxels on one core; what the network takes is measured by the plan.
 MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.1
 FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
+LOOK_S, SIFT_S = 0.1, 0.05
+LOOK_BYTES, PIXEL_BYTES = 24, 8  # per voxel of labels that are looked at, and of pixels
 VIEWS = 6  # tiles in memory where they are joined by IoU
 TILES = 4  # in memory, where cells are seen whole
 SEEN = 3  # copies of what is measured: as it was read, of the cells alone, framed or as floats
@@ -157,6 +159,28 @@ def measure_bytes(plan: Plan, tiles: TilePlan, *, voxel_bytes: int) -> int:
     return round(BASE_BYTES + KEPT_BYTES + (TILES * LABELS_BYTES + seen) * outer)
 
 
+def look_bytes(plan: Plan, size: Size) -> int:
+    """Return the memory of looking at one box of an image and its labels.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    size : Size
+        Of the boxes.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    margin = min(round(3 * plan.diameter_px) + 1, 256)
+    seen = math.prod(min(p + 2 * margin, n) for p, n in zip(size.look_px, plan.shape, strict=True))
+    pixels = math.prod(min(p, n) for p, n in zip(size.look_px, plan.shape, strict=True))
+    bytes_px = PIXEL_BYTES * size.n_channels
+    return BASE_BYTES + KEPT_BYTES + LOOK_BYTES * seen + bytes_px * pixels
+
+
 def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
     """Refuse work that does not fit.
 
@@ -198,6 +222,8 @@ class Size:
         Memory of running it, where the network is known.
     seams : {"exact", "iou"}
         How tiles are joined.
+    look_px : tuple of int
+        Edge of a box that quality control looks at; empty where it does not.
     """
 
     paint_px: tuple[int, ...]
@@ -208,6 +234,7 @@ class Size:
     window_s: float
     predict_bytes: int | None = None
     seams: str = "exact"
+    look_px: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -289,6 +316,14 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
             2,
         ),
     ]
+    if "qc" in size.n_jobs:
+        n_looks = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.look_px, strict=True))
+        rows.append(
+            ("qc", n_looks, look_bytes(plan, size), LOOK_S * size.n_channels * voxels / 1e6, 0, 0)
+        )
+    if "sift" in size.n_jobs:
+        memory, disk = paint_bytes(size.paint_px, plan), STORED_BYTES * voxels
+        rows.append(("sift", boxes, memory, SIFT_S * voxels / 1e6, disk, size.n_files))
     found = []
     for stage, n, memory, seconds, disk, files in rows:
         n_jobs = size.n_jobs[stage]

@@ -174,6 +174,16 @@ class UnitPaths:
         return self.root / "conflicts.parquet"
 
     @property
+    def sifted(self) -> Path:
+        """The label store without the cells that rules drop."""
+        return self.root / "labels-qc.ome.zarr"
+
+    @property
+    def blocks(self) -> Path:
+        """The table of the image's blocks: what quality control found in each."""
+        return self.root / "qc.parquet"
+
+    @property
     def scratch(self) -> Path:
         """Folder of the stages."""
         return self.run.runs / safe_name(self.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cellseg_pipe import __version__
 from cellseg_pipe.cli._pipeline import add_pipeline
+from cellseg_pipe.cli._qc import add_qc
 from cellseg_pipe.cli._segment import add_segment
 from cellseg_pipe.cli._train import add_train
 
@@ -52,7 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log every step")
     commands = parser.add_subparsers(title="commands", dest="name", required=True)
-    for add in (add_segment, add_pipeline, add_train, _add_evaluate, _add_models, _add_synth):
+    for add in (
+        add_segment,
+        add_pipeline,
+        add_train,
+        add_qc,
+        _add_evaluate,
+        _add_models,
+        _add_synth,
+    ):
         add(commands, common)
     return parser
 

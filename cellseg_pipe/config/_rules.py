@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.config._problems import Key, Problem
 from cellseg_pipe.config._sections import (
+    Drop,
     Measure,
     Normalise,
+    Qc,
     Region,
     RegionPart,
     Segment,
@@ -338,14 +340,29 @@ def _results(experiment: Experiment) -> Iterator[Problem]:
         )
     if len(set(experiment.output.export)) < len(experiment.output.export):
         yield Problem(("output", "export"), "needs each format once.")
-    if experiment.qc.labels:
-        yield Problem(("qc", "labels"), "is not supported yet: leave it false.")
-    if experiment.qc.flag.max_flow_error is not None and not any(
-        section.flow_threshold for section in sections
-    ):
+    yield from _qc(experiment.qc, measures_errors=any(s.flow_threshold for s in sections))
+
+
+def _qc(qc: Qc, *, measures_errors: bool) -> Iterator[Problem]:
+    if qc.labels and qc.drop == Drop():
         yield Problem(
-            ("qc", "flag", "max_flow_error"),
-            "needs flow errors, and segment.flow_threshold of 0 measures none. Give that a large"
-            " number, as 10.",
-            (("segment",), ("images",)),
+            ("qc", "labels"),
+            "needs a rule in qc.drop: without one the second label image is the first. Add one, as"
+            " drop: {min_confidence: 0.5}, or leave it false.",
+            (("qc",),),
         )
+    for kind, limits in (("flag", qc.flag), ("drop", qc.drop)):
+        if limits.max_flow_error is not None and not measures_errors:
+            yield Problem(
+                ("qc", kind, "max_flow_error"),
+                "needs flow errors, and segment.flow_threshold of 0 measures none. Give that a"
+                " large number, as 10.",
+                (("segment",), ("images",)),
+            )
+        for what in ("size_px", "diameter_um"):
+            low, high = getattr(limits, f"min_{what}"), getattr(limits, f"max_{what}")
+            if None not in (low, high) and high < low:
+                yield Problem(
+                    ("qc", kind, f"max_{what}"),
+                    f"needs min_{what} ({low:g}) or more, got {high:g}: all cells would break it.",
+                )

@@ -30,8 +30,8 @@ from cellseg_pipe.config._kinds import (
 )
 
 __all__ = [
-    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Region", "RegionPart",
-    "Resources", "Segment", "Stitch", "Target", "Tiles",
+    "Batches", "Channels", "Drop", "Flag", "Measure", "Normalise", "Output", "Qc", "Region",
+    "RegionPart", "Resources", "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
 METHODS = ("global", "local", "off")
@@ -45,6 +45,7 @@ Method = Annotated[
     WithJsonSchema({"enum": [*METHODS, False]}),
 ]
 Portion = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
 Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
 
 
@@ -119,7 +120,7 @@ class Segment(Section):
     """Cells with a larger flow error are dropped: higher keeps more; null or 0 keeps all."""
     min_size_px: Size = 15
     """Smallest area or volume of a cell in pixels."""
-    max_size_px: Annotated[int, Field(strict=True, ge=1, le=1 << 40)] | None = None
+    max_size_px: Voxels | None = None
     """Largest area or volume of a cell in pixels; null for no limit."""
     niter: Auto | Count = "auto"
     """Steps along the flow; more for long, thin cells. auto: 200 at the network's scale."""
@@ -226,24 +227,50 @@ class Measure(Section):
     """Write outlines.parquet: the shape of each cell, in a volume plane by plane."""
 
 
-class Flag(Section):
+class Limits(Section):
+    """What a cell must keep to."""
+
+    min_confidence: Portion = 0.0
+    """Cells of lower confidence break this rule."""
+    min_probability: Portion = 0.0
+    """Cells of lower probability."""
+    max_flow_error: Factor | None = None
+    """Cells of larger flow error."""
+    min_size_px: Voxels | None = None
+    """Cells of smaller area or volume in pixels."""
+    max_size_px: Voxels | None = None
+    """Cells of larger area or volume in pixels."""
+    min_diameter_um: Length | None = None
+    """Cells of smaller diameter in micrometres."""
+    max_diameter_um: Length | None = None
+    """Cells of larger diameter in micrometres."""
+
+
+class Flag(Limits):
     """Which cells are marked in the table; none is removed."""
 
-    min_probability: Portion = 0.0
-    """Mark cells of lower probability."""
-    max_flow_error: Factor | None = None
-    """Mark cells of larger flow error."""
     border: Literal["keep", "flag"] = "keep"
     """Whether cells that touch the border of the image are marked."""
+
+
+class Drop(Limits):
+    """Which cells the table calls dropped; qc.labels leaves them out."""
+
+    border: Literal["keep", "drop"] = "keep"
+    """Whether cells that touch the border of the image are dropped."""
 
 
 class Qc(Section):
     """Quality control."""
 
+    maps: Switch = True
+    """Look at the image and at seams block by block, which reads the image once more."""
     flag: Flag = Flag()
     """Which cells are marked."""
+    drop: Drop = Drop()
+    """Which cells are called dropped; labels.ome.zarr keeps them."""
     labels: Switch = False
-    """Reserved: a second label image without marked cells."""
+    """Write a second label image, labels-qc.ome.zarr, without dropped cells."""
 
 
 class Evaluate(Section):

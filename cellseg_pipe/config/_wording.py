@@ -21,7 +21,6 @@ SHOWN = 48  # characters of a value
 SPOKEN_DIGITS = 30  # of a whole number
 RESERVED = {
     "restore": "is not supported yet: restore the images first.",
-    "drop": "is not supported yet: cells are marked (qc.flag), and the table can be filtered.",
 }
 QUANTITY = re.compile(r"\s*[-+]?[\d.]+(?:e[-+]?\d+)?\s*([^\W\d]+|%)\s*", re.I)
 

@@ -36,7 +36,7 @@ NO_DIRECTORY = (
 )
 # Stages that are not predicted themselves, and those that they resemble.
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
-LIKE |= {"level": "paint", "audit": "measure"}
+LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
 
 
 class Workflow:

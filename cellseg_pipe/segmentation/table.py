@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.kernels import crofton, diameter_px
+from cellseg_pipe.qc.confidence import confidence
 from cellseg_pipe.segmentation.cells import Rows
 from cellseg_pipe.segmentation.form import (
     axis_lengths,
@@ -62,6 +63,14 @@ def table_of(
     if measurer.measuring.shape:
         columns |= _form(measured, measurer)
     columns |= _said(rows)
+    columns["confidence"] = confidence(
+        sums.area,
+        covariances(sums, measurer.proportions),
+        logit=rows.logit,
+        flow_error=rows.flow_error,
+        typical_px=plan.diameter_px,
+        step_px=measurer.proportions,
+    )
     on_border = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
     columns["on_border"] = np.asarray(on_border)
     columns["distance_to_border_px"] = distance_to_border(sums, plan.shape, measurer.proportions)

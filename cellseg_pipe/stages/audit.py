@@ -31,10 +31,12 @@ from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
 from cellseg_pipe.stages.region import region_facts
+from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
 from cellseg_pipe.stages.tables import write_csv, write_outlines, write_tables
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.stages.verdicts import judge_run
 
 __all__ = ["Incomplete", "run", "summarise", "withdraw"]
 
@@ -127,6 +129,7 @@ def withdraw(unit: UnitRun) -> None:
     for folder in published.scratch.glob(f"*-{replaced}"):
         if replaced != digest:
             remove(folder)
+    withdraw_sifted(unit)
 
 
 def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
@@ -136,8 +139,11 @@ def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
     with explained(published.root):
         publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
         made = unit.stage("audit").cells
-        counts = write_tables(made, unit)
+        counts: dict[str, Any] = write_tables(made, unit)
         replace(made, published.cells)
+        counts["qc"] = judge_run(unit, tiling, counts=counts)
+        if unit.experiment.qc.labels:
+            publish_sifted(unit)
         table, joined = conflicts_of(unit, tiling)
         write_table(published.conflicts, table)
         published.outlines.unlink(missing_ok=True)  # of other settings
@@ -263,7 +269,8 @@ def summarise(run: RunPaths, units: Iterable[UnitRun], *, config: str) -> None:
                 f"{unit.name} is not finished: {audit} is missing. Start the run again."
             )
         published = unit.run.unit(unit.name)
-        for path in (published.labels, published.cells):
+        sifted = [published.sifted] if unit.experiment.qc.labels else []
+        for path in (published.labels, published.cells, *sifted):
             if not path.exists():
                 raise Incomplete(
                     f"{unit.name}: {path} was published and is gone. Remove {audit} and"

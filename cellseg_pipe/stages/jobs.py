@@ -20,6 +20,8 @@ from cellseg_pipe.stages import (
     plan,
     predict,
     prepare,
+    qc,
+    sift,
     tiling,
 )
 from cellseg_pipe.stages.layout import layout_of
@@ -79,8 +81,13 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
         yield from _batches(unit, "chain", 1)
     yield from _batches(unit, "paint", unit.batches["paint"])
     yield from _batches(unit, "measure", unit.batches["masks"])
+    if unit.experiment.qc.maps:
+        yield from _batches(unit, "qc", unit.batches["paint"])
     for level in range(1, unit.n_levels):
         yield from _batches(unit, f"{LEVEL}{level}", 1)
+    if unit.experiment.qc.labels:
+        yield from _batches(unit, "judge", 1)
+        yield from _batches(unit, "sift", unit.batches["paint"])
     yield Job("audit", 0, unit.stage("audit").plan)
 
 
@@ -130,6 +137,9 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         "chain": lambda: chain.run(unit),
         "paint": lambda: paint.run(unit, batch=batch, threads=threads),
         "measure": lambda: measure.run(unit, batch=batch, threads=threads),
+        "qc": lambda: qc.run(unit, batch=batch, threads=threads),
+        "judge": lambda: sift.run_judge(unit),
+        "sift": lambda: sift.run(unit, batch=batch, threads=threads),
         "audit": lambda: audit.run(unit),
     }
     if stage.startswith(LEVEL):

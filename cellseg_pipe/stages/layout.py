@@ -106,7 +106,8 @@ def keep(layout: RunLayout, text: str) -> None:
 def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
     planes, iou = unit.mode == "planes", unit.experiment.stitch.seams == "iou"
-    needs = {
+    qc = unit.experiment.qc
+    needs: dict[str, tuple[str, ...]] = {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
         "predict": ("plan",),
@@ -117,6 +118,8 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         **({"link": ("number",), "chain": ("link",)} if planes else {}),
         "paint": ("chain",) if planes else ("number",),
         "measure": ("paint",),
+        **({"qc": ("paint",)} if qc.maps else {}),
+        **({"judge": ("measure",)} if qc.labels else {}),
         "level1": ("paint",),
     }
     top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
@@ -124,8 +127,11 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         needs[f"level{level}"] = (f"level{level - 1}",)
     if unit.n_levels == 1:
         del needs["level1"]
-    needs["audit"] = ("measure", top)
+    if qc.labels:
+        needs["sift"] = ("judge", top)
+    needs["audit"] = ("measure", top, *(s for s in ("qc", "sift") if s in needs))
     as_many = dict.fromkeys(("seams", "link", "measure"), "masks")
+    as_many |= dict.fromkeys(("qc", "sift"), "paint")
     for stage, before in needs.items():
         n_batches = unit.batches.get(as_many.get(stage, stage), 1)
         yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)

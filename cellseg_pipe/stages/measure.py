@@ -15,6 +15,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import Corners, Sums, Tally
 from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.qc.rules import judged, limits_of
 from cellseg_pipe.segmentation.cells import Rows, add_rows, join_chains
 from cellseg_pipe.segmentation.measured import Measured, join_measured
 from cellseg_pipe.segmentation.measuring import Measurer, View
@@ -168,7 +169,9 @@ def _table(
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
     told = tuple(names[i] for i in channels_of(unit))
     columns = table_of(measured, rows, measurer, names=told)
-    return columns | in_um(columns, unit.spacing_um) | {"flagged": flags(columns, unit)}
+    columns |= in_um(columns, unit.spacing_um)
+    rules = unit.experiment.qc
+    return columns | judged(columns, flag=limits_of(rules.flag), drop=limits_of(rules.drop))
 
 
 def _nothing(unit: UnitRun, measurer: Measurer) -> tuple[Rows, Measured]:
@@ -183,27 +186,3 @@ def _nothing(unit: UnitRun, measurer: Measurer) -> tuple[Rows, Measured]:
     view = View(pixel, np.zeros(pixel.shape, np.uint32), image, pixel, pixel)
     measured = measurer.view(view, rows.id)
     return rows, measured if measurer.sees_whole else join_measured([measured])
-
-
-def flags(columns: dict[str, NDArray[Any]], unit: UnitRun) -> NDArray[np.bool_]:
-    """Return which cells the experiment's rules mark.
-
-    Parameters
-    ----------
-    columns : dict of str to array
-        The table.
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    bool array [n]
-        Marked cells stay in labels and table.
-    """
-    rules = unit.experiment.qc.flag
-    marked = columns["probability"] < rules.min_probability
-    if rules.max_flow_error is not None:
-        marked = marked | (columns["flow_error"] > rules.max_flow_error)
-    if rules.border == "flag":
-        marked = marked | columns["on_border"]
-    return np.asarray(marked, bool)

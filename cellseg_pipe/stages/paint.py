@@ -6,6 +6,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,16 +39,20 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+Kind = Literal["paint", "sift"]
 
-def create_store(unit: UnitRun) -> None:
-    """Create the label store of a unit, all background, unless it is there.
+
+def create_store(unit: UnitRun, *, stage: Kind = "paint") -> None:
+    """Create a label store of a unit, all background, unless it is there.
 
     Parameters
     ----------
     unit : UnitRun
         The unit.
+    stage : {"paint", "sift"}
+        Of all cells, or without those that are dropped.
     """
-    paths = unit.stage("paint")
+    paths = unit.stage(stage)
     paths.root.mkdir(parents=True, exist_ok=True)
     meta = ImageMeta(
         unit.image.spatial,
@@ -69,27 +74,31 @@ def create_store(unit: UnitRun) -> None:
             raise
 
 
-def stored_labels(unit: UnitRun) -> Path:
+def stored_labels(unit: UnitRun, *, stage: Kind = "paint") -> Path:
     """Return where the labels of a unit are: in the making, or published by an earlier audit.
 
     Parameters
     ----------
     unit : UnitRun
         The unit.
+    stage : {"paint", "sift"}
+        Of all cells, or without those that are dropped.
 
     Returns
     -------
     path
         The store.
     """
-    paths, published = unit.stage("paint"), unit.run.unit(unit.name).labels
+    paths, files = unit.stage(stage), unit.run.unit(unit.name)
+    published = files.labels if stage == "paint" else files.sifted
     if paths.labels.exists():
         return paths.labels
     if is_of(marker_of(published), paths.digest):
         return published
+    again = paint_again(unit) if stage == "paint" else paths.root
     raise Corrupt(
         f"{unit.name}: the labels are gone, there is neither {paths.labels} nor {published} of this"
-        f" run. Remove {paint_again(unit)} and start again: they are painted anew."
+        f" run. Remove {again} and start again: they are painted anew."
     )
 
 

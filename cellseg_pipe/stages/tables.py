@@ -50,16 +50,17 @@ def write_tables(folder: Path, unit: UnitRun) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Cells, and those that are flagged.
+        Cells, and those that are flagged and dropped.
     """
     remove(folder)
     folder.mkdir(parents=True)
-    counts = {"n_cells": 0, "n_flagged": 0}
+    counts = {"n_cells": 0, "n_flagged": 0, "n_dropped": 0}
     for number, table in enumerate(_cut(_tables(unit), ROWS_AT_ONCE)):
         with binary_whole(folder / f"part-{number:05d}.parquet") as file:
             parquet.write_table(table, file, compression="zstd")
         counts["n_cells"] += table.num_rows
-        counts["n_flagged"] += compute.sum(table["flagged"]).as_py() or 0
+        for what in ("flagged", "dropped"):
+            counts[f"n_{what}"] += compute.sum(table[what]).as_py() or 0
     return counts
 
 

@@ -22,6 +22,7 @@ from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed, windows_needed
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
+from cellseg_pipe.stages._blocks import look_grid
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
 from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun
 from cellseg_pipe.tiles import TilePlan, equal_batches, morton_order
@@ -268,7 +269,10 @@ def predicted(
         n_channels=unit.image.n_channels,
         voxel_bytes=unit.image.n_channels * unit.image.dtype.itemsize,
         n_files=count_files(unit.image.shape, ndim, version=unit.version),
-        n_jobs=unit.batches | {"measure": unit.batches["masks"]},
+        look_px=look_grid(unit.image.shape, plan.mode).pitch,
+        n_jobs=unit.batches
+        | {"measure": unit.batches["masks"], "qc": unit.batches["paint"]}
+        | ({"sift": unit.batches["paint"]} if unit.experiment.qc.labels else {}),
         window_s=facts["window_s"],
         predict_bytes=facts["predict_bytes"],
         seams=unit.experiment.stitch.seams,

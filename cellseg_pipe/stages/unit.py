@@ -24,6 +24,7 @@ from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
 from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.tiles import Grid
 
 __all__ = [
     "CELL_SETTINGS",
@@ -187,9 +188,9 @@ class UnitRun:
         joined = _hash(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
         output = self.experiment.output
         labels = _hash(joined, self.version, self.unit.target, self.batches["paint"])
-        rows = (self.experiment.measure.model_dump(), self.experiment.qc.model_dump())
+        measure = _hash(labels, self.experiment.measure.model_dump())
+        judged = _hash(measure, self.experiment.qc.model_dump())
         audit = (output.into_image, output.export)
-        measure = _hash(labels, rows)
         return {
             "prepare": _hash(source),
             "predict": predict,
@@ -197,7 +198,8 @@ class UnitRun:
             "joined": joined,
             "labels": labels,
             "measure": measure,
-            "audit": _hash(measure, audit, self.name),
+            "judged": judged,
+            "audit": _hash(judged, audit, self.name),
         }
 
     @cached_property
@@ -239,7 +241,22 @@ class UnitRun:
         int
             Shards.
         """
-        return len(level_grid(self.image.shape, level, spacing_um=self.label_spacing))
+        return len(self.level_grid(level))
+
+    def level_grid(self, level: int) -> Grid:
+        """Return the shards of a level of the labels.
+
+        Parameters
+        ----------
+        level : int
+            0 for the finest.
+
+        Returns
+        -------
+        Grid
+            In voxels of that level.
+        """
+        return level_grid(self.image.shape, level, spacing_um=self.label_spacing)
 
 
 # Which hash a stage goes by.
@@ -251,6 +268,9 @@ GROUP = {
     "link": "joined",
     "chain": "joined",
     "paint": "labels",
+    "qc": "labels",
+    "judge": "judged",
+    "sift": "judged",
 }
 
 

@@ -80,8 +80,8 @@ def test_all_problems_are_said_at_once_in_the_order_of_the_file(tmp_path):
         ("diameter_px: 1\n", 3, "diameter_px is no known key here. It is one of an image."),
         ("segment: {model: cells}\n", 3, "segment.model is no known key"),
         ("restore: {}\n", 3, "restore is not supported yet: restore the images first."),
-        ("qc: {drop: {}}\n", 3, "qc.drop is not supported yet: cells are marked (qc.flag)"),
-        ("qc:\n  labels: true\n", 4, "qc.labels is not supported yet: leave it false."),
+        ("qc: {drop: {border: flag}}\n", 3, "qc.drop.border needs one of keep, drop, got 'flag'."),
+        ("qc:\n  labels: true\n", 4, "qc.labels needs a rule in qc.drop: without one the second"),
     ],
 )
 def test_unknown_keys_have_a_line_and_a_hint(tmp_path, text, line, words):

@@ -251,6 +251,12 @@ def test_units_are_images_by_targets(tmp_path):
         ),
         ("output: {dir: x, export: [csv, csv]}", "", "output.export needs each format once"),
         ("segment: {flow_threshold: 0}\nqc: {flag: {max_flow_error: 1}}", "", "qc.flag.max_flow_e"),
+        ("segment: {flow_threshold: 0}\nqc: {drop: {max_flow_error: 1}}", "", "qc.drop.max_flow_e"),
+        (
+            "qc: {drop: {min_size_px: 9, max_size_px: 8}}",
+            "",
+            "qc.drop.max_size_px needs min_size_px (9) or more, got 8: all cells would break it.",
+        ),
         ("", "name: ../x", "images[0].name needs letters, digits and _ . + - (first a letter or"),
         ("", "name: .x", "images[0].name needs letters, digits and _ . + -"),
         ("", "name: a{b}", "images[0].name needs letters, digits and _ . + -"),

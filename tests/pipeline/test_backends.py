@@ -317,7 +317,9 @@ def test_windows_of_other_sides_cost_by_their_area():
     plan = plan_of(TINY, (13, 45, 59), diameter_px=24, mode="3d", **SMALL)
     areas = [math.prod(view.lattice.edge) * len(view.lattice) for view in plan.views]
     tiling = TilePlan((13, 45, 59), (16, 32, 32), (16, 32, 32), (33, 33, 33))
-    size = Size((16, 32, 32), 1, 2, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 1), 2.0)
+    size = Size(
+        (16, 32, 32), 1, 2, 3, dict.fromkeys(("predict", "masks", "paint", "measure"), 1), 2.0
+    )
     (predict, *_) = stage_costs(plan, tiling, size)
     assert predict.n_tiles == sum(len(view.lattice) for view in plan.views)
     expected = 2.0 * sum(areas) / math.prod(plan.views[0].lattice.edge)

@@ -31,7 +31,7 @@ from tests.pipeline.worker import (
 )
 
 TILES = {"window_px": 96, "overlap_px": 16, "batches": {"masks": 2, "paint": 2}}
-AFTER_MASKS = {"masks", "number", "paint", "measure", "level1", "audit"}
+AFTER_MASKS = {"masks", "number", "paint", "measure", "qc", "level1", "audit"}
 EVERY = {"plan", "predict", "tiles"} | AFTER_MASKS
 
 
@@ -66,7 +66,7 @@ def test_what_a_change_makes_again(tmp_path, picture):
     assert summary_of(first)["complete"] and summary_of(first)["exact"]
 
     flagged = chosen_of(tmp_path, picture, qc={"flag": {"border": "flag"}})
-    assert stages_of(run(flagged)) == {"measure", "audit"}
+    assert stages_of(run(flagged)) == {"audit"}
     table = published(flagged, "a")[1]
     np.testing.assert_array_equal(table["flagged"], table["on_border"])
     assert table["flagged"].any() and not results[1]["flagged"].any()
@@ -80,7 +80,7 @@ def test_what_a_change_makes_again(tmp_path, picture):
     assert (published(fewer, "a")[0] != results[0]).any()
 
     # Cells of the first settings are still there; labels and table were replaced.
-    assert stages_of(run(first)) == {"paint", "level1", "measure", "audit"}
+    assert stages_of(run(first)) == {"paint", "level1", "measure", "qc", "audit"}
     again = published(first, "a")
     np.testing.assert_array_equal(again[0], results[0])
     for name, column in results[1].items():
@@ -149,7 +149,7 @@ def test_changed_files_are_noticed(tmp_path, picture):
         ("masks", {"tiles": {"halo_px": 99}}),
         ("labels", {"output": {"ngff": "0.5"}}),
         ("labels", {"tiles": {"batches": {"paint": 3}}}),
-        ("measure", {"qc": {"flag": {"min_probability": 0.5}}}),
+        ("judged", {"qc": {"flag": {"min_probability": 0.5}}}),
         ("measure", {"measure": {"channels": []}}),
         ("audit", {"output": {"export": ["csv"]}}),
         (None, {"resources": {"threads": 1, "memory_gb": 5.0, "numerics": "relaxed"}}),
@@ -158,7 +158,7 @@ def test_changed_files_are_noticed(tmp_path, picture):
 )
 def test_what_hashes_depend_on(tmp_path, picture, group, sections):
     """A hash changes with its own settings and those upstream, and with nothing else."""
-    groups = ["predict", "masks", "labels", "measure", "audit"]
+    groups = ["predict", "masks", "labels", "measure", "judged", "audit"]
     folder = {"output": {"dir": str(tmp_path / "out")} | sections.pop("output", {})}
     before = only_unit(experiment(tmp_path, [picture])).digests
     after = only_unit(experiment(tmp_path, [picture], **folder, **sections)).digests

@@ -15,12 +15,13 @@ PLAN = {"plan": 1}
 PREDICT = {"predict": 2, "tiles": 1}
 CELLS = {"masks": 2, "number": 1, "paint": 1}
 ROWS = {"measure": 2}
+LOOKS = {"qc": 1}
 END = {"audit": 1, "summary": 1}
 
 
 def test_all_jobs_of_a_run(finished):
     other = runs.experiment(finished.cwd / "new.yaml", ["a.tif"], "elsewhere")
-    assert runs.planned(other, cwd=finished.cwd) == PLAN | PREDICT | CELLS | ROWS | END
+    assert runs.planned(other, cwd=finished.cwd) == PLAN | PREDICT | CELLS | ROWS | LOOKS | END
     assert not [f for f in runs.ages(finished.cwd) if f.startswith("elsewhere")]
 
 
@@ -51,12 +52,16 @@ CHANGES = {
         {"summary": 1},
     ),
     "export": ({"output": {"export": ["csv"]}}, END),
-    "qc": ({"qc": {"flag": {"border": "flag"}}}, ROWS | END),
+    "qc": ({"qc": {"flag": {"border": "flag"}}}, END),
+    "labels without dropped cells": (
+        {"qc": {"drop": {"min_confidence": 0.5}, "labels": True}},
+        {"judge": 1, "sift": 1} | END,
+    ),
     "cellprob": (
         {"segment": {"cellprob_threshold": -1.0}},
-        {"tiles": 1} | CELLS | ROWS | END,
+        {"tiles": 1} | CELLS | ROWS | LOOKS | END,
     ),
-    "model": ({"targets": changed_model}, PLAN | PREDICT | CELLS | ROWS | END),
+    "model": ({"targets": changed_model}, PLAN | PREDICT | CELLS | ROWS | LOOKS | END),
 }
 
 
@@ -75,7 +80,7 @@ def test_a_changed_image_is_segmented_anew(finished):
     kept, age = image.read_bytes(), image.stat()
     try:
         runs.picture(image, seed=6)
-        expected = PLAN | PREDICT | CELLS | ROWS | END
+        expected = PLAN | PREDICT | CELLS | ROWS | LOOKS | END
         assert runs.planned(finished.config, cwd=finished.cwd) == expected
     finally:
         image.write_bytes(kept)
@@ -85,7 +90,7 @@ def test_a_changed_image_is_segmented_anew(finished):
 
 def test_the_command_line_goes_before_the_file(finished):
     given = ("--config", "qc={flag: {border: flag}}")
-    assert runs.planned(finished.config, *given, cwd=finished.cwd) == ROWS | END
+    assert runs.planned(finished.config, *given, cwd=finished.cwd) == END
 
 
 def test_a_run_that_was_moved_is_known_again(finished):
@@ -113,7 +118,7 @@ def test_going_back_brings_back_the_results(finished):
     runs.run(changed, cwd=finished.cwd)
     assert windows.items() <= runs.ages(finished.out).items()
     assert runs.results(finished.out) != finished.results
-    again = {"paint": 1} | ROWS | END
+    again = {"paint": 1} | ROWS | LOOKS | END
     assert runs.planned(finished.config, cwd=finished.cwd) == again
     runs.run(finished.config, cwd=finished.cwd)
     assert runs.results(finished.out) == finished.results

@@ -1,0 +1,271 @@
+"""Puts quality control together: a table of blocks, and verdicts in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.io.tables import write_table
+from cellseg_pipe.qc import (
+    FIGURES,
+    KINDS,
+    SeamScore,
+    score_counts,
+    suspects_of,
+    unevenness,
+)
+from cellseg_pipe.stages._blocks import block_grid
+from cellseg_pipe.stages.qc import Looked, looked_at, looked_channels, typical_px
+from cellseg_pipe.stages.tiling import Tiling
+from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.tiles import Grid
+
+__all__ = ["judge_run"]
+
+DOUBTFUL = 0.5  # confidence below which a cell is more likely wrong than right
+LEAST_CELLS = 5  # of a block whose mean confidence says something
+# From which share on a verdict is a warning: of blocks, pixels, cells, grey values.
+WARN = {"focus": 0.01, "brightness": 0.01, "saturated": 0.001, "doubtful": 0.1, "uneven": 0.25}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on the quality of a result.
+
+    Parameters
+    ----------
+    about : str
+        What was looked at.
+    level : {"ok", "warn"}
+        Whether it is worth a look.
+    text : str
+        The sentence.
+    """
+
+    about: str
+    level: Literal["ok", "warn"]
+    text: str
+
+
+@dataclass(frozen=True)
+class CellSums:
+    """What the table of cells says of each block, and of all cells.
+
+    Parameters
+    ----------
+    n_cells, n_border : int64 array [n]
+        Cells whose centre lies in each block, and those of them that touch the image's border.
+    confidence : float64 array [n]
+        Sum over these cells.
+    n_doubtful : int
+        Cells of low confidence in the image.
+    """
+
+    n_cells: NDArray[np.int64]
+    n_border: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    n_doubtful: int
+
+
+def judge_run(unit: UnitRun, tiling: Tiling, *, counts: dict[str, int]) -> dict[str, Any]:
+    """Write the table of blocks of a unit, and say how good image and result are.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; its table is published.
+    tiling : Tiling
+        Its tiles.
+    counts : dict of str to int
+        Cells, and those that are flagged and dropped.
+
+    Returns
+    -------
+    dict
+        The `qc` of `summary.json`: `level`, `verdicts`, and figures.
+    """
+    published, maps = unit.run.unit(unit.name), unit.experiment.qc.maps
+    blocks = block_grid(unit.image.shape, tiling.plan.mode)
+    cells = cell_sums(published.cells, blocks)
+    verdicts = [_of_cells(cells, counts)]
+    figures: dict[str, Any] = {}
+    published.blocks.unlink(missing_ok=True)
+    if maps:
+        looked = looked_at(unit, tiling)
+        suspects = suspects_of(looked.figures, _sizes(blocks))
+        seams = score_counts([looked.seams], typical_px=typical_px(tiling))
+        verdicts += [*_of_image(looked, suspects, blocks), _of_seams(seams)]
+        figures = {"seam_score": seams.score, "seams": _figures(seams)}
+        names = _channel_names(unit, tiling)
+        write_table(published.blocks, _rows(blocks, looked, suspects, cells=cells, names=names))
+    warn = any(verdict.level == "warn" for verdict in verdicts)
+    return {
+        "level": "warn" if warn else "ok",
+        "verdicts": [vars(verdict) for verdict in verdicts],
+        **figures,
+    }
+
+
+def cell_sums(table: Path, blocks: Grid) -> CellSums:
+    """Sum up the table of cells by the block that holds each cell's centre.
+
+    Parameters
+    ----------
+    table : path
+        A file or folder of parquet.
+    blocks : Grid
+        The blocks.
+
+    Returns
+    -------
+    CellSums
+        Some rows are read at a time.
+    """
+    from pyarrow import dataset
+
+    axes = [f"{axis}_px" for axis in "zyx"[-len(blocks.shape) :]]
+    n_cells, n_border = (np.zeros(len(blocks), np.int64) for _ in range(2))
+    confidence, n_doubtful = np.zeros(len(blocks)), 0
+    columns = [*axes, "confidence", "on_border"]
+    for rows in dataset.dataset(table, format="parquet").to_batches(columns=columns):
+        place = np.stack([rows[name].to_numpy() for name in axes], axis=1)
+        where = blocks.owners(np.floor(place + 0.5).astype(np.int64))
+        sure = rows["confidence"].to_numpy()
+        n_cells += np.bincount(where, minlength=len(blocks))
+        border = rows["on_border"].to_numpy(zero_copy_only=False)
+        n_border += np.bincount(where[border], minlength=len(blocks))
+        np.add.at(confidence, where, sure)
+        n_doubtful += int(np.count_nonzero(sure < DOUBTFUL))
+    return CellSums(n_cells, n_border, confidence, n_doubtful)
+
+
+def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
+    n = counts["n_cells"]
+    if not n:
+        return Verdict("cells", "warn", "no cells were found")
+    share = cells.n_doubtful / n
+    said = f"{_percent(share)} of the cells are doubtful (confidence below {DOUBTFUL})"
+    for what in ("flagged", "dropped"):
+        if k := counts[f"n_{what}"]:
+            said += f"; {_percent(k / n)} are {what}"
+    return Verdict("cells", "warn" if share > WARN["doubtful"] else "ok", said)
+
+
+def _of_image(
+    looked: Looked, suspects: dict[str, NDArray[np.bool_]], blocks: Grid
+) -> list[Verdict]:
+    n_px = _sizes(blocks)
+    any_channel = {kind: np.asarray(rows.any(axis=1)) for kind, rows in suspects.items()}
+    rated = np.isfinite(looked.figures[:, :, FIGURES.index("focus")]).any(axis=1)
+    focus = float(n_px[any_channel["focus"]].sum() / max(n_px[rated].sum(), 1))
+    other = float(n_px[any_channel["brightness"]].sum() / n_px.sum())
+    top, at_top = (looked.figures[:, :, FIGURES.index(name)] for name in ("top", "at_top"))
+    clipped = np.where((top == top.max(axis=0)) & ~suspects["blank"], at_top, 0).sum(axis=0)
+    share = float((clipped / n_px.sum()).max(initial=0.0))
+    uneven = unevenness(looked.figures, _middles(blocks))
+    return [
+        _verdict("focus", focus, "of the image is out of focus"),
+        _verdict("brightness", other, "of the image is brighter, darker or noisier than the rest"),
+        _verdict("saturated", share, "of the pixels are at the highest value: saturated"
+                 if share > WARN["saturated"] else "of the pixels are at the highest value"),
+        _blank(any_channel["blank"], blocks),
+        _illumination(uneven),
+    ]  # fmt: skip
+
+
+def _verdict(about: str, share: float, text: str) -> Verdict:
+    level: Literal["ok", "warn"] = "warn" if share > WARN[about] else "ok"
+    return Verdict(about, level, f"{_percent(share)} {text}")
+
+
+def _illumination(uneven: NDArray[np.float64]) -> Verdict:
+    if not np.isfinite(uneven).any():
+        return Verdict("illumination", "ok", "the image is too small to judge its illumination")
+    worst = float(np.nanmax(uneven))
+    text = f"the ground differs over the image by {_percent(worst)} of the grey values in use"
+    return Verdict("illumination", "warn" if worst > WARN["uneven"] else "ok", text)
+
+
+def _blank(constant: NDArray[np.bool_], blocks: Grid) -> Verdict:
+    """Judge blocks of one value: what borders on the image's border may be meant to be empty."""
+    from scipy import ndimage
+
+    regions, n = ndimage.label(constant.reshape(blocks.counts))
+    outer = [np.take(regions, end, axis=axis).ravel() for axis in range(regions.ndim)
+             for end in (0, -1) if regions.shape[axis] > 2]  # fmt: skip
+    known = np.unique(np.concatenate([np.zeros(1, regions.dtype), *outer]))
+    lost = int(np.count_nonzero((regions > 0) & ~np.isin(regions, known)))
+    said = f"{_percent(constant.mean())} of the blocks hold one value only"
+    if lost:
+        said += f"; {lost} of them lie inside the image: were they lost?"
+    return Verdict("blank", "warn" if lost else "ok", said)
+
+
+def _of_seams(seams: SeamScore) -> Verdict:
+    return Verdict("seams", "warn" if seams.score else "ok", seams.verdict)
+
+
+def _figures(seams: SeamScore) -> dict[str, dict[str, float | None]]:
+    """Return figures as JSON has them, which knows no nan."""
+    return {
+        figure.name: {
+            name: float(value) if np.isfinite(value := getattr(figure, name)) else None
+            for name in ("seams", "elsewhere", "excess", "low", "high")
+        }
+        for figure in seams.figures
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _sizes(blocks: Grid) -> NDArray[np.int64]:
+    return np.array([blocks.box(number).size for number in range(len(blocks))], np.int64)
+
+
+def _middles(blocks: Grid) -> NDArray[np.float64]:
+    boxes = [blocks.box(number) for number in range(len(blocks))]
+    return np.array([[(a + b) / 2 for a, b in zip(x.start, x.stop, strict=True)] for x in boxes])
+
+
+def _channel_names(unit: UnitRun, tiling: Tiling) -> list[str]:
+    names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
+    chosen = [names[i] for i in looked_channels(tiling, unit.image.n_channels)]
+    return [f"{name}_{i}" if chosen.count(name) > 1 else name for i, name in enumerate(chosen)]
+
+
+def _rows(
+    blocks: Grid,
+    looked: Looked,
+    suspects: dict[str, NDArray[np.bool_]],
+    *,
+    cells: CellSums,
+    names: list[str],
+) -> dict[str, NDArray[Any]]:
+    """Return the table of blocks: place, image, result, what is suspicious."""
+    boxes = [blocks.box(number) for number in range(len(blocks))]
+    n_px = _sizes(blocks)
+    columns: dict[str, NDArray[Any]] = {}
+    for axis, name in enumerate("zyx"[-len(blocks.shape) :]):
+        columns[f"{name}_start_px"] = np.array([box.start[axis] for box in boxes], np.int64)
+        columns[f"{name}_stop_px"] = np.array([box.stop[axis] for box in boxes], np.int64)
+    for channel, name in enumerate(names):
+        part = dict(zip(FIGURES, looked.figures[:, channel].T, strict=True))
+        columns |= {f"{what}_{name}": part[what] for what in FIGURES if what != "at_top"}
+        columns[f"at_top_{name}"] = part["at_top"] / n_px
+    columns["n_cells"], columns["foreground"] = cells.n_cells, looked.covered / n_px
+    columns["cells_per_mpx"] = cells.n_cells / n_px * 1e6
+    some = np.maximum(cells.n_cells, 1)
+    columns["confidence"] = np.where(cells.n_cells, cells.confidence / some, np.nan)
+    columns["clipped"] = np.where(cells.n_cells, cells.n_border / some, np.nan)
+    doubtful = (cells.n_cells >= LEAST_CELLS) & (columns["confidence"] < DOUBTFUL)
+    marks = {kind: np.asarray(suspects[kind].any(axis=1)) for kind in KINDS} | {
+        "doubtful": doubtful
+    }
+    texts = [", ".join(k for k, rows in marks.items() if rows[i]) for i in range(len(boxes))]
+    return columns | {"suspect": np.array(texts, object)}

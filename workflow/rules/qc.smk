@@ -1,0 +1,58 @@
+# Looks at the image and at seams, and writes the labels without dropped cells.
+rule qc:
+    input:
+        RUN.inputs("qc"),
+    output:
+        RUN.pattern("qc"),
+    log:
+        RUN.log("qc"),
+    benchmark:
+        RUN.benchmark("qc")
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("qc"),
+        runtime=RUN.minutes("qc"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job qc {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule judge:
+    input:
+        RUN.inputs("judge"),
+    output:
+        RUN.pattern("judge"),
+    log:
+        RUN.log("judge"),
+    benchmark:
+        RUN.benchmark("judge")
+    resources:
+        mem_mb=RUN.memory_mb("judge"),
+        runtime=RUN.minutes("judge"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job judge {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " > {log:q} 2>&1"
+
+
+rule sift:
+    input:
+        RUN.inputs("sift"),
+    output:
+        RUN.pattern("sift"),
+    log:
+        RUN.log("sift"),
+    benchmark:
+        RUN.benchmark("sift")
+    threads: RUN.threads
+    resources:
+        mem_mb=RUN.memory_mb("sift"),
+        runtime=RUN.minutes("sift"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job sift {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
