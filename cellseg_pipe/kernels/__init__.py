@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cellseg_pipe.kernels.classes import masks_from_classes
+from cellseg_pipe.kernels.expand import expand_labels, expand_margin_px
 from cellseg_pipe.kernels.flows import flows_from_labels
 from cellseg_pipe.kernels.follow import Ends, follow_flows
 from cellseg_pipe.kernels.link import Overlaps, iou_of, mutual_best, union_find
@@ -14,6 +15,14 @@ from cellseg_pipe.kernels.peaks import HALO_BEYOND_REACH, Cells, cells_from_ends
 from cellseg_pipe.kernels.planes import Chained, chain_planes, stitch_planes
 from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
+from cellseg_pipe.kernels.relate import (
+    Holders,
+    Matches,
+    compartments,
+    cytoplasm_of,
+    holders_of,
+    match_nuclei,
+)
 from cellseg_pipe.kernels.resample import filter_axis, resample, resample_nearest, source_box
 from cellseg_pipe.kernels.shape import (
     Polygons,
@@ -31,7 +40,9 @@ __all__ = [
     "Cells",
     "Chained",
     "Ends",
+    "Holders",
     "Masks",
+    "Matches",
     "Objects",
     "Overlaps",
     "Pairs",
@@ -43,7 +54,11 @@ __all__ = [
     "cells_from_ends",
     "chain_planes",
     "compile_all",
+    "compartments",
+    "cytoplasm_of",
     "diameter_px",
+    "expand_labels",
+    "expand_margin_px",
     "fill_holes",
     "filter_axis",
     "find_masks",
@@ -51,9 +66,11 @@ __all__ = [
     "flows_from_labels",
     "follow_flows",
     "hole_claims",
+    "holders_of",
     "iou_of",
     "masks_from_classes",
     "masks_from_flows",
+    "match_nuclei",
     "mean_per_object",
     "mutual_best",
     "object_sums",

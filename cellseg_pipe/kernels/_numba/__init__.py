@@ -2,6 +2,7 @@
 
 from cellseg_pipe.kernels._numba._jit import compile_all
 from cellseg_pipe.kernels._numba.assign import heaviest_edges
+from cellseg_pipe.kernels._numba.expand import expand_labels
 from cellseg_pipe.kernels._numba.flows import flows_from_labels
 from cellseg_pipe.kernels._numba.follow import follow_flows
 from cellseg_pipe.kernels._numba.jump import jump_flows
@@ -19,6 +20,7 @@ __all__ = [
     "boxes_and_areas",
     "cells_from_ends",
     "compile_all",
+    "expand_labels",
     "fill_holes",
     "filter_axis",
     "flow_quality",
