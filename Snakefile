@@ -9,6 +9,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/stitch.smk"
+include: "workflow/rules/relate.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/train.smk"
 

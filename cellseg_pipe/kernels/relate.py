@@ -194,4 +194,4 @@ def cytoplasm_of(nuclei: ArrayLike, cells: ArrayLike) -> NDArray[np.uint32]:
     """
     nuclei, cells = as_labels(nuclei, "nuclei"), as_labels(cells, "cells")
     same_shape(nuclei, cells, "cytoplasm_of")
-    return np.where(nuclei == 0, cells, 0).astype(np.uint32)
+    return np.where(nuclei == 0, cells, 0).astype(np.uint32, copy=False)

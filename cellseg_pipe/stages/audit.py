@@ -31,6 +31,7 @@ from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.measure import write_tables
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
+from cellseg_pipe.stages.related import related_facts
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
@@ -73,6 +74,7 @@ def run(unit: UnitRun) -> dict[str, Any]:
         "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams) and not others,
         "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
         **_counted(unit, tiling),
+        **related_facts(unit),
         **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
@@ -89,6 +91,7 @@ def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         "target": unit.unit.target,
         "labels": str(published.labels.relative_to(root)),
         "table": str(published.cells.relative_to(root)),
+        **({"made_from": [source.name for source in unit.sources]} if unit.sources else {}),
         "mode": tiling.plan.mode,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,

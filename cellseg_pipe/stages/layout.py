@@ -14,6 +14,7 @@ from cellseg_pipe.config import Experiment, dump, experiment_of, with_images
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import PLANS, RunLayout, StageLayout, UnitLayout
+from cellseg_pipe.stages.relation import made_needs, readers_of, related_needs
 
 __all__ = [
     "PLANS",
@@ -101,8 +102,26 @@ def keep(layout: RunLayout, text: str) -> None:
 
 def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
+    needs = made_needs(unit) if unit.sources else _network_needs(unit)
+    needs |= {"measure": ("paint",), "level1": ("paint",)}
+    top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
+    for level in range(2, unit.n_levels):
+        needs[f"level{level}"] = (f"level{level - 1}",)
+    if unit.n_levels == 1:
+        del needs["level1"]
+    needs |= related_needs(unit)
+    needs["audit"] = ("measure", top, *readers_of(unit))
+    as_many = dict.fromkeys(("seams", "link", "measure", "compartments"), "masks")
+    as_many["overlap"] = "paint"
+    for stage, before in needs.items():
+        n_batches = unit.batches.get(as_many.get(stage, stage), 1)
+        yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
+
+
+def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
+    """Return what the stages need that lead from pixels to labels."""
     planes, iou = unit.mode == "planes", unit.experiment.stitch.seams == "iou"
-    needs = {
+    return {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
         "predict": ("plan",),
@@ -112,19 +131,7 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         "number": ("seams",) if iou else ("masks",),
         **({"link": ("number",), "chain": ("link",)} if planes else {}),
         "paint": ("chain",) if planes else ("number",),
-        "measure": ("paint",),
-        "level1": ("paint",),
     }
-    top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
-    for level in range(2, unit.n_levels):
-        needs[f"level{level}"] = (f"level{level - 1}",)
-    if unit.n_levels == 1:
-        del needs["level1"]
-    needs["audit"] = ("measure", top)
-    as_many = dict.fromkeys(("seams", "link", "measure"), "masks")
-    for stage, before in needs.items():
-        n_batches = unit.batches.get(as_many.get(stage, stage), 1)
-        yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
 
 
 def read_layout(path: Path | str) -> RunLayout:

@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.shards import read_box
-from cellseg_pipe.kernels import Sums
+from cellseg_pipe.kernels import Sums, boxes_and_areas
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.segmentation.cells import (
     Rows,
@@ -32,6 +32,7 @@ from cellseg_pipe.segmentation.tiled import painted_from, spread_px
 from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import stored_labels
+from cellseg_pipe.stages.related import related_columns
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun, channels_of
@@ -75,7 +76,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
             sums = sums_of(
                 labels,
                 pixels,
-                _summed(tiling, rows, labels, chain=chain),
+                summed(tiling, rows, labels, chain=chain),
                 plan=tiling.plan,
                 origin=box.start,
             )
@@ -83,16 +84,35 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         work.finish()
 
 
-def _summed(
+def summed(
     tiling: Tiling, rows: Rows, labels: NDArray[np.uint32], *, chain: NDArray[np.uint32]
 ) -> Rows:
-    """Return the labels whose pixels a tile sums up: its cells', or all those in its core."""
+    """Return the labels whose pixels a tile sums up: its cells', or all those in its core.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Of the unit.
+    rows : Rows
+        Cells that the tile stands for.
+    labels : uint32 array [*box]
+        On level 0.
+    chain : uint32 array [n]
+        In mode planes, the number of each cell's chain; else empty.
+
+    Returns
+    -------
+    Rows
+        With the labels as ids.
+    """
     if tiling.seams == "iou":
         numbers = np.unique(labels)
     elif tiling.plan.mode == "planes":  # a chain has one cell in a plane at most
         numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
-    else:
+    elif tiling.grown_px is None:
         return rows
+    else:  # of a cell there may be nothing left
+        return rows.take(boxes_and_areas(labels, ids=rows.id).area > 0)
     numbers = numbers[numbers > 0]
     # Parts of a cell are added up, so their moments count from one place: the image's corner.
     peak = np.zeros((len(numbers), labels.ndim), np.int64)
@@ -119,12 +139,14 @@ def on_level_0(tiling: Tiling, core: Box) -> Box:
     wide = core
     if tiling.seams == "exact":
         wide = core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape))
-    if plan.walks_level_0:
+    if not plan.walks_level_0:
+        lines = [painted_from(plan, axis) for axis in range(len(plan.shape))]
+        start = [np.searchsorted(line, low) for line, low in zip(lines, wide.start, strict=True)]
+        stop = [np.searchsorted(line, high) for line, high in zip(lines, wide.stop, strict=True)]
+        wide = Box(tuple(map(int, start)), tuple(map(int, stop)))
+    if tiling.grown_px is None or tiling.seams == "iou":
         return wide
-    lines = [painted_from(plan, axis) for axis in range(len(plan.shape))]
-    start = [np.searchsorted(line, low) for line, low in zip(lines, wide.start, strict=True)]
-    stop = [np.searchsorted(line, high) for line, high in zip(lines, wide.stop, strict=True)]
-    return Box(tuple(map(int, start)), tuple(map(int, stop)))
+    return wide.grow(tiling.grown_px).clip(Box.of(plan.shape))
 
 
 def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
@@ -146,6 +168,7 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
     # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself.
     in_rows = tiling.plan.mode != "planes" and tiling.seams == "exact"
     n_rows = tiling.tiles.cores.counts[0] if in_rows else 1
+    related = related_columns(unit)
     empty = True
     for tiles in np.split(np.arange(len(tiling.tiles)), n_rows):
         parts = [
@@ -155,9 +178,9 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
         ]
         if parts:
             empty = False
-            yield _table(unit, tiling.plan, parts)
+            yield related(_table(unit, tiling.plan, parts), tiles)
     if empty:
-        yield _table(unit, tiling.plan, [_nothing(unit, tiling.plan)])
+        yield related(_table(unit, tiling.plan, [_nothing(unit, tiling.plan)]), np.arange(0))
 
 
 def _table(unit: UnitRun, plan: Plan, parts: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -166,6 +189,8 @@ def _table(unit: UnitRun, plan: Plan, parts: list[dict[str, Any]]) -> dict[str, 
     sums = Sums.add([part["sums"] for part in parts], in_order=True)
     if plan.mode == "planes":
         rows = join_chains(rows, read_chain(unit))
+    if unit.sources:
+        rows = rows.take(np.isin(rows.id, sums.label))
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
     columns = table_of(sums, rows, plan, tuple(names[i] for i in channels_of(unit)))
     return columns | in_um(columns, unit.spacing_um) | {"flagged": flags(columns, unit)}
