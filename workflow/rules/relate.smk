@@ -8,7 +8,7 @@ rule overlap:
         RUN.log("overlap"),
     benchmark:
         RUN.benchmark("overlap")
-    threads: RUN.threads
+    threads: RUN.threads("overlap")
     resources:
         mem_mb=RUN.memory_mb("overlap"),
         runtime=RUN.minutes("overlap"),
@@ -47,7 +47,7 @@ rule compartments:
         RUN.log("compartments"),
     benchmark:
         RUN.benchmark("compartments")
-    threads: RUN.threads
+    threads: RUN.threads("compartments")
     resources:
         mem_mb=RUN.memory_mb("compartments"),
         runtime=RUN.minutes("compartments"),

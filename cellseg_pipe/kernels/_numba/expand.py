@@ -8,7 +8,8 @@ import numpy as np
 from numba import types
 
 from cellseg_pipe.kernels._numba._jit import const, loop, out
-from cellseg_pipe.kernels._numba._threads import available_threads, ranges, spread
+from cellseg_pipe.kernels._numba._threads import ranges, spread
+from cellseg_pipe.machine import available_threads
 
 FAR = np.iinfo(np.int64).max
 
