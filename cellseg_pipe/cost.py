@@ -7,10 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.nets._footprint import Footprint
 from cellseg_pipe.segmentation.memory import BASE_BYTES, FOLLOW_BYTES, NETWORK_BYTES_PER_PX
 from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.scope import core_needed, cores_needed, windows_needed
 from cellseg_pipe.tiles import TilePlan
 
 __all__ = [
@@ -233,9 +237,12 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     """
     voxels = math.prod(plan.shape)
     outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
-    walked = math.prod(plan.walk_shape) * outer / math.prod(tiles.core)
-    n_windows = sum(len(view.lattice) for view in plan.views)
-    windows = sum(len(view.lattice) * math.prod(view.lattice.edge) for view in plan.views)
+    n_tiles, walked = _searched(plan, tiles, seams=size.seams)
+    asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
+    n_windows = sum(asked)
+    windows = sum(
+        n * math.prod(view.lattice.edge) for n, view in zip(asked, plan.views, strict=True)
+    )
     boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
     in_tile, records = masks_bytes(plan, tiles), 2 * plan.n_outputs * windows
     # What tiles see is kept while a box is painted, where more than one tile may paint a cell.
@@ -245,7 +252,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     running = predict_bytes(plan) if size.predict_bytes is None else size.predict_bytes
     rows = [
         ("predict", n_windows, running, network_s, records, 0),
-        ("masks", len(tiles), in_tile, MASKS_S * walked / 1e6, STORED_BYTES * walked, 0),
+        ("masks", n_tiles, in_tile, MASKS_S * walked / 1e6, STORED_BYTES * walked, 0),
         (
             "paint",
             boxes,
@@ -256,7 +263,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         ),
         (
             "measure",
-            len(tiles),
+            n_tiles,
             in_tile + KEPT_BYTES,
             MEASURE_S * size.n_channels * voxels / 1e6,
             STORED_BYTES * voxels,
@@ -270,6 +277,20 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         n_files = files + FILES_PER_JOB * n_jobs
         found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk) + style, n_files))
     return found
+
+
+def _searched(plan: Plan, tiles: TilePlan, *, seams: str) -> tuple[int, float]:
+    """Return how many tiles are looked at, and pixels with halos: those that a region needs."""
+    if plan.region is None or seams == "iou":
+        outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
+        return len(tiles), math.prod(plan.walk_shape) * outer / math.prod(tiles.core)
+    n, walked = 0, 0
+    for number in np.flatnonzero(cores_needed(plan, tiles.cores)).tolist():
+        core = core_needed(plan, tiles.cores.box(number))
+        if core is not None:
+            n += 1
+            walked += core.grow(tiles.halo).clip(Box.of(plan.walk_shape)).size
+    return n, walked
 
 
 def made_costs(

@@ -160,8 +160,13 @@ class UnitPaths:
 
     @property
     def cells(self) -> Path:
-        """The table of cells."""
+        """Folder of the parts of the table of cells."""
         return self.root / "cells.parquet"
+
+    @property
+    def outlines(self) -> Path:
+        """The outlines of cells, where they are asked for."""
+        return self.root / "outlines.parquet"
 
     @property
     def conflicts(self) -> Path:
@@ -233,13 +238,18 @@ class StagePaths:
         return self.root / f"{self.stage}.json"
 
     @property
+    def region(self) -> Path:
+        """Where cells are meant, as it was when that was decided."""
+        return self.root / "region.bin"
+
+    @property
     def labels(self) -> Path:
         """The label store in the making; audit publishes it."""
         return self.root / "labels.ome.zarr"
 
     @property
     def cells(self) -> Path:
-        """The table of cells in the making."""
+        """The table of cells in the making; audit publishes it."""
         return self.root / "cells.parquet"
 
     @property

@@ -19,7 +19,7 @@ def test_published_names_are_the_contract():
     run = RunPaths("out")
     unit = run.unit("s1-nuclei")
     names = [run.config, run.plan, run.summary, run.report, run.logs, run.runs]
-    names += [unit.labels, unit.cells, unit.conflicts]
+    names += [unit.labels, unit.cells, unit.outlines, unit.conflicts]
     assert [path.as_posix() for path in names] == [
         "out/config.yaml",
         "out/plan.json",
@@ -29,6 +29,7 @@ def test_published_names_are_the_contract():
         "out/runs",
         "out/s1-nuclei/labels.ome.zarr",
         "out/s1-nuclei/cells.parquet",
+        "out/s1-nuclei/outlines.parquet",
         "out/s1-nuclei/conflicts.parquet",
     ]
 

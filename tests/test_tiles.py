@@ -152,6 +152,10 @@ def test_batches_partition_the_work_in_order_and_nearly_equally(costs, n_batches
     assert sums.max(initial=0) <= sum(weights) / n_batches + max(weights, default=0)
 
 
+def test_what_costs_nothing_at_the_end_is_in_the_last_batch():
+    assert equal_batches([0, 3, 3, 0, 0], 2).tolist() == [0, 0, 1, 1, 1]
+
+
 @given(plans(), st.integers(1, 5))
 def test_batches_of_a_plan_hold_every_tile_once(plan, n_batches):
     order = morton_order(plan.cores.counts)

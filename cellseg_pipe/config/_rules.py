@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.config._problems import Key, Problem
 from cellseg_pipe.config._relations import expanded_problems, related_problems
-from cellseg_pipe.config._sections import Normalise, Segment, Stitch, Tiles
+from cellseg_pipe.config._sections import (
+    Measure,
+    Normalise,
+    Region,
+    RegionPart,
+    Segment,
+    Stitch,
+    Tiles,
+)
 
 if TYPE_CHECKING:
     from cellseg_pipe.config.experiment import Experiment, ImageEntry
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["broken", "merged"]
 
 FLAT = ("2d", "planes")
+PLACES = ("file", "box_px", "box_um")
 NAME_BYTES = 200  # file systems take 255 with our endings
 # Names of files and folders in the output folder.
 TAKEN = {"config.yaml", "logs", "plan.json", "report.html", "runs", "summary.json"}
@@ -73,7 +82,12 @@ def broken(experiment: Experiment) -> list[Problem]:
         if image.normalise is not None:
             found += _normalise(normalise, place)
     found += [*_tiles(experiment.tiles), *_stitch(experiment.stitch)]
-    found += [*_targets(experiment), *_names(experiment), *_results(experiment)]
+    found += [
+        *_measure(experiment),
+        *_targets(experiment),
+        *_names(experiment),
+        *_results(experiment),
+    ]
     found += [*expanded_problems(experiment), *related_problems(experiment)]
     return found
 
@@ -146,6 +160,27 @@ def _stitch(stitch: Stitch) -> Iterator[Problem]:
         )
 
 
+def _measure(experiment: Experiment) -> Iterator[Problem]:
+    said, iou = experiment.measure, experiment.stitch.seams == "iou"
+    modes = {merged(experiment, image)[0].mode for image in experiment.images}
+    if said.outlines and iou:
+        yield Problem(
+            ("measure", "outlines"),
+            "needs seams: exact, with seams: iou no tile sees a cell whole. Leave it false.",
+            (("stitch",),),
+        )
+    if said.quantiles != Measure().quantiles and said.quantiles and (iou or modes == {"planes"}):
+        what = "seams: iou" if iou else "mode planes"
+        yield Problem(
+            ("measure", "quantiles"),
+            f"needs cells that are seen whole, got {what}, in which parts of them are added up."
+            " Leave it out.",
+            (("stitch",), ("segment",), ("images",)),
+        )
+    if len(set(said.quantiles)) < len(said.quantiles):
+        yield Problem(("measure", "quantiles"), "needs each quantile once.")
+
+
 def _targets(experiment: Experiment) -> Iterator[Problem]:
     modes = {merged(experiment, image)[0].mode for image in experiment.images}
     for name, target in experiment.targets.items():
@@ -189,6 +224,8 @@ def _image(image: ImageEntry, path: Key, experiment: Experiment) -> Iterator[Pro
         )
     if image.axes is not None:
         yield from _axes(image, path)
+    if isinstance(image.region, Region):
+        yield from _region(image.region, (*path, "region"))
     for name in ("channels", "diameter_um", "diameter_px"):
         found = [target for target in experiment.targets.values() if target.expand is None]
         if getattr(image, name) is not None and len(found) > 1:
@@ -204,6 +241,44 @@ def _image(image: ImageEntry, path: Key, experiment: Experiment) -> Iterator[Pro
     elif experiment.output.into_image and ending.endswith(PICTURES):
         text = f"needs OME-Zarr stores, got {image.path}."
         yield Problem(("output", "into_image"), text, (path,))
+
+
+def _region(region: Region, path: Key) -> Iterator[Problem]:
+    own = any(getattr(region, name) is not None for name in PLACES)
+    parts: list[tuple[Key, RegionPart]] = [(path, region)] if own else []
+    for kind in ("include", "exclude"):
+        items = enumerate(getattr(region, kind))
+        parts += [((*path, kind, k), item) for k, item in items if isinstance(item, RegionPart)]
+    if own and region.include:
+        yield Problem(
+            (*path, "include"),
+            "needs all that is included, got a part beside it. Move it in.",
+        )
+    if not own and region.name is not None:
+        yield Problem((*path, "name"), "is that of one part. Give each of include its own.")
+    if not (own or region.include or region.exclude):
+        yield Problem(path, f"needs include, exclude or one of {', '.join(PLACES)}, got nothing.")
+    for place, part in parts:
+        yield from _region_part(part, place)
+
+
+def _region_part(part: RegionPart, path: Key) -> Iterator[Problem]:
+    given = [name for name in PLACES if getattr(part, name) is not None]
+    if len(given) != 1:
+        said = " and ".join(given) or "none"
+        yield Problem(path, f"needs one of {', '.join(PLACES)}, got {said}.")
+    for name in given:
+        corners = getattr(part, name)
+        if name != "file" and not _ordered(*corners):
+            yield Problem(
+                (*path, name),
+                "needs two corners of as many numbers, the lower one first, got"
+                f" {[list(corner) for corner in corners]}.",
+            )
+
+
+def _ordered(low: tuple[float, ...], high: tuple[float, ...]) -> bool:
+    return len(low) == len(high) and all(a < b for a, b in zip(low, high, strict=True))
 
 
 def _axes(image: ImageEntry, path: Key) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from cellseg_pipe.config._kinds import (
     NgffVersion,
     Number,
     Pixels,
+    Place,
     Reach,
     Section,
     Share,
@@ -29,8 +30,8 @@ from cellseg_pipe.config._kinds import (
 )
 
 __all__ = [
-    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Relate", "Resources",
-    "Segment", "Stitch", "Target", "Tiles",
+    "Batches", "Channels", "Flag", "Measure", "Normalise", "Output", "Qc", "Region", "RegionPart",
+    "Relate", "Resources", "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
 METHODS = ("global", "local", "off")
@@ -43,7 +44,36 @@ Method = Annotated[
     BeforeValidator(lambda value: "off" if value is False else value),
     WithJsonSchema({"enum": [*METHODS, False]}),
 ]
+Portion = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Pair = Annotated[tuple[Number, Number], Field(description="Lower and upper value.")]
+
+
+Corner = Annotated[tuple[Number, ...], Field(min_length=2, max_length=3)]
+Corners = Annotated[
+    tuple[Corner, ...], Field(min_length=2, max_length=2, description="Lower and upper corner.")
+]
+
+
+class RegionPart(Section):
+    """A part of an image: one of file, box_px and box_um."""
+
+    file: Place | None = None
+    """Outlines in GeoJSON, as QuPath writes them, or a mask image of any resolution."""
+    box_px: Corners | None = None
+    """Lower and upper corner, each z, y, x or y, x, in pixels."""
+    box_um: Corners | None = None
+    """The same in micrometres."""
+    name: Text | None = None
+    """What the table calls it, instead of the names in the file or a number."""
+
+
+class Region(RegionPart):
+    """Where cells are meant: one part, or what is included, less what is excluded."""
+
+    include: tuple[Place | RegionPart, ...] = ()
+    """Parts that are meant; all of the image if there are none. The first one names a cell."""
+    exclude: tuple[Place | RegionPart, ...] = ()
+    """Parts that are not."""
 
 
 class Output(Section):
@@ -201,13 +231,27 @@ class Measure(Section):
     """What is measured of each cell, beside its place, size and scores."""
 
     channels: Literal["all"] | tuple[ChannelNumber | Text, ...] = "all"
-    """Channels whose intensity is measured: numbers from 0 or names; [] for none."""
+    """Channels whose pixels are measured: numbers from 0 or names; [] for none."""
+    shape: Switch = True
+    """Axes, orientation, hull, perimeter or surface, Euler number."""
+    intensity: Switch = True
+    """Mean, standard deviation, least and largest value of each channel."""
+    quantiles: Annotated[tuple[Portion, ...], Field(max_length=100)] = (0.05, 0.5, 0.95)
+    """Quantiles of each channel, from 0 to 1; not where parts of cells are added up (mode planes,
+    seams iou)."""
+    ring_px: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    """Width of the background round each cell whose mean is measured, without other cells; 0 for
+    none."""
+    texture: Switch = False
+    """How much neighbouring pixels of a cell differ, in each channel."""
+    outlines: Switch = False
+    """Write outlines.parquet: the shape of each cell, in a volume plane by plane."""
 
 
 class Flag(Section):
     """Which cells are marked in the table; none is removed."""
 
-    min_probability: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
+    min_probability: Portion = 0.0
     """Mark cells of lower probability."""
     max_flow_error: Factor | None = None
     """Mark cells of larger flow error."""

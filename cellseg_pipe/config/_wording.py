@@ -20,7 +20,6 @@ __all__ = ["problems_in"]
 SHOWN = 48  # characters of a value
 SPOKEN_DIGITS = 30  # of a whole number
 RESERVED = {
-    "region": "is not supported yet: save the part of the image as an image of its own.",
     "restore": "is not supported yet: restore the images first.",
     "drop": "is not supported yet: cells are marked (qc.flag), and the table can be filtered.",
 }

@@ -16,6 +16,7 @@ from cellseg_pipe.config._sections import (
     Normalise,
     Output,
     Qc,
+    Region,
     Relate,
     Resources,
     Segment,
@@ -41,6 +42,8 @@ class ImageEntry(Section):
     """A letter per axis of the file, out of t, c, z, y, x, where it says nothing or is wrong."""
     series: ChannelNumber = 0
     """Which image of a file that holds several."""
+    region: Place | Region | None = None
+    """Where the cells are that are meant: a file of outlines or a mask, or parts of the image."""
     spacing_um: Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None = None
     """Size of a voxel along z, y, x (or y, x), where the file does not tell or is wrong."""
     diameter_um: Auto | Length | None = None

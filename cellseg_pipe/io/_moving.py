@@ -9,7 +9,16 @@ from typing import Any
 
 from cellseg_pipe.io._attributes import marker_of, to_disk
 
-__all__ = ["check_store", "is_of", "ours", "remove", "remove_leftovers", "rename", "together"]
+__all__ = [
+    "check_store",
+    "is_of",
+    "ours",
+    "remove",
+    "remove_leftovers",
+    "rename",
+    "replace",
+    "together",
+]
 
 ZARR_FILES = (".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
@@ -55,6 +64,21 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
     for folder in {source.parent, target.parent}:
         to_disk(folder)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a folder into place; what is there is renamed aside first, and then removed.
+
+    If this is cut short, the same call with the folder made again completes it.
+    """
+    old = target.with_name(f".old-{target.name}")
+    if target.exists():
+        remove(old)  # of an earlier call, which had its new folder in place
+        rename(target, old)
+    rename(source, target)
+    if old.is_file():
+        old.unlink()
+    remove(old)
 
 
 def remove(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from cellseg_pipe.kernels.classes import masks_from_classes
+from cellseg_pipe.kernels.contours import crofton, directions, object_contours
+from cellseg_pipe.kernels.convex import Corners, convex_sizes, convex_volumes, plane_hulls
 from cellseg_pipe.kernels.expand import expand_labels, expand_margin_px
 from cellseg_pipe.kernels.flows import flows_from_labels
 from cellseg_pipe.kernels.follow import Ends, follow_flows
@@ -10,8 +12,15 @@ from cellseg_pipe.kernels.link import Overlaps, iou_of, mutual_best, union_find
 from cellseg_pipe.kernels.masks import Masks, find_masks, masks_from_flows
 from cellseg_pipe.kernels.measure import Sums, mean_per_object, object_sums
 from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, diameter_px
+from cellseg_pipe.kernels.outlines import Borders, object_borders
 from cellseg_pipe.kernels.overlap import Pairs, overlap_pairs, sum_pairs
 from cellseg_pipe.kernels.peaks import HALO_BEYOND_REACH, Cells, cells_from_ends
+from cellseg_pipe.kernels.pixels import (
+    object_quantiles,
+    object_rings,
+    object_texture,
+    ring_reach,
+)
 from cellseg_pipe.kernels.planes import Chained, chain_planes, stitch_planes
 from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
@@ -34,11 +43,14 @@ from cellseg_pipe.kernels.shape import (
     remove_small,
     renumber,
 )
+from cellseg_pipe.kernels.tally import Tally
 
 __all__ = [
     "HALO_BEYOND_REACH",
+    "Borders",
     "Cells",
     "Chained",
+    "Corners",
     "Ends",
     "Holders",
     "Masks",
@@ -49,14 +61,19 @@ __all__ = [
     "Polygons",
     "Quality",
     "Sums",
+    "Tally",
     "border_objects",
     "boxes_and_areas",
     "cells_from_ends",
     "chain_planes",
     "compile_all",
     "compartments",
+    "convex_sizes",
+    "convex_volumes",
+    "crofton",
     "cytoplasm_of",
     "diameter_px",
+    "directions",
     "expand_labels",
     "expand_margin_px",
     "fill_holes",
@@ -73,15 +90,22 @@ __all__ = [
     "match_nuclei",
     "mean_per_object",
     "mutual_best",
+    "object_borders",
+    "object_contours",
+    "object_quantiles",
+    "object_rings",
     "object_sums",
+    "object_texture",
     "outline_pixels",
     "outline_polygons",
     "overlap_pairs",
+    "plane_hulls",
     "relabel",
     "remove_small",
     "renumber",
     "resample",
     "resample_nearest",
+    "ring_reach",
     "source_box",
     "stitch_planes",
     "sum_pairs",

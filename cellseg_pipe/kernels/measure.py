@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cellseg_pipe.kernels._checks import Backend, as_ids, as_labels, loops
 from cellseg_pipe.kernels.objects import Objects, boxes_and_areas, check_boxes
 
-__all__ = ["Sums", "mean_per_object", "object_sums"]
+__all__ = ["Sums", "as_image", "mean_per_object", "object_sums"]
 
 PIXEL_TYPES = ("uint8", "uint16", "float32", "float64")
 INT64_RANGE = 2.0**63
@@ -180,7 +180,7 @@ def object_sums(
         One row per object.
     """
     labels = as_labels(labels, "labels")
-    image = _as_image(intensities, labels.shape)
+    image = as_image(intensities, labels.shape)
     first_voxel = _as_points(np.zeros(labels.ndim, int) if origin is None else origin, "origin")
     if first_voxel.shape != (labels.ndim,):
         raise ValueError(f"origin needs {labels.ndim} numbers, one per axis, got {origin}.")
@@ -199,8 +199,21 @@ def _as_points(points: ArrayLike, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, np.int64)
 
 
-def _as_image(intensities: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a C-contiguous image [c, *shape] of a known pixel type."""
+def as_image(intensities: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a C-contiguous image [c, *shape] of a known pixel type.
+
+    Parameters
+    ----------
+    intensities : array [c, *spatial] or None
+        None for no channels.
+    shape : tuple of int
+        Of the labels.
+
+    Returns
+    -------
+    uint8, uint16, float32 or float64 array [c, *spatial]
+        The same memory where it already fits.
+    """
     image = np.empty((0, *shape), np.uint8) if intensities is None else np.asarray(intensities)
     if image.dtype.name not in PIXEL_TYPES:
         raise TypeError(
@@ -276,7 +289,7 @@ def mean_per_object(
     labels = as_labels(labels, "labels")
     if (found := np.asarray(values).dtype).kind != "f":
         raise TypeError(f"mean_per_object needs an array of floats, got {found}.")
-    image = _as_image(np.asarray(values)[None], labels.shape)
+    image = as_image(np.asarray(values)[None], labels.shape)
     if objects is None:
         objects = boxes_and_areas(labels, threads=threads, backend=backend)
     check_boxes(objects, labels.shape, "mean_per_object")

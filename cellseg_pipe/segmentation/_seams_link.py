@@ -14,6 +14,7 @@ from cellseg_pipe.segmentation._seams_join import Edges, join_nodes, mutual_link
 from cellseg_pipe.segmentation._seams_nodes import Nodes
 from cellseg_pipe.segmentation._seams_rank import Claims, claims_of, settle
 from cellseg_pipe.segmentation._seams_view import SeamTable
+from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, rules_of
 from cellseg_pipe.tiles import ID_MAX, Grid
@@ -53,7 +54,8 @@ class Part:
     Parameters
     ----------
     id : uint32 array [n]
-        Number of the cell that each belongs to; 0 if that is not painted.
+        Number of the cell that each belongs to; 0 if that is not painted, or lies outside the
+        region.
     rank : uint32 array [n]
         Of two cells that want a pixel the lower one has it; from 1, and 0 if it is not painted.
     paints : uint8 array [n]
@@ -174,7 +176,9 @@ def link_views(
     claims = claims_of(component, every, **limits)
     rank, hidden = settle(claims, edges, every, min_size_px=limits["min_size_px"])
     blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
-    parts = _numbered(claims, rank, every, blocks=blocks)
+    owners = every.peak[claims.owner]
+    meant = np.ones(len(owners), bool) if plan.mode == "planes" else in_region(owners, plan)
+    parts = _numbered(claims, rank, every, blocks=blocks, meant=meant)
     conflicts = _conflicts(links[refused], every, number=number, first=first)
     return Linked(number, first, component, parts, conflicts, hidden)
 
@@ -224,9 +228,19 @@ def _edges(
     return Edges(*(np.concatenate(column) for column in columns))
 
 
-def _numbered(claims: Claims, rank: NDArray[np.uint32], nodes: Nodes, *, blocks: Grid) -> Part:
-    """Name the painted cells by block of the owner's peak, then by its place, then by tile."""
-    cells = np.flatnonzero(rank)
+def _numbered(
+    claims: Claims,
+    rank: NDArray[np.uint32],
+    nodes: Nodes,
+    *,
+    blocks: Grid,
+    meant: NDArray[np.bool_],
+) -> Part:
+    """Name the painted cells by block of the owner's peak, then by its place, then by tile.
+
+    Cells that are not meant keep others from their pixels, and have no number.
+    """
+    cells = np.flatnonzero((rank > 0) & meant)
     peak = nodes.peak[claims.owner[cells]]
     order = np.lexsort((claims.owner[cells], *reversed(peak.T), blocks.owners(peak)))
     numbers = np.zeros(rank.size, np.uint32)

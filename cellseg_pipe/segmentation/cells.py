@@ -1,4 +1,4 @@
-"""From the cells of tiles to numbered cells of an image, and a row of a table for each."""
+"""From the cells of tiles to numbered cells of an image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import (
     Pairs,
-    Sums,
     boxes_and_areas,
     chain_planes,
-    diameter_px,
-    object_sums,
     overlap_pairs,
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.tiled import (
@@ -43,8 +41,6 @@ __all__ = [
     "chain_cells",
     "join_chains",
     "join_rows",
-    "sums_of",
-    "table_of",
     "to_level_0",
 ]
 
@@ -64,7 +60,8 @@ class Rows:
     class_logit : float64 array [n, n_classes]
         Mean of each class output over the cell; no columns without class outputs.
     peak : int64 array [n, ndim]
-        From which its moments count.
+        From which its moments count, and which decides its region; of a chain that of its first
+        plane.
     """
 
     id: NDArray[np.uint32]
@@ -287,8 +284,15 @@ def chain_cells(
     if not settings.keep_border:
         edge = on_border | (rows.peak[:, 0] == 0) | (rows.peak[:, 0] == n_planes - 1)
         fits &= np.bincount(chain, edge, n + 1)[1:] == 0
+    fits &= in_region(rows.peak[_firsts(chain, n)], plan)
     numbers = np.concatenate([[0], np.cumsum(fits) * fits])
     return numbers[chain].astype(np.uint32)
+
+
+def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:
+    """Return the row of the first cell of each of n chains: rows go plane by plane."""
+    found, first = np.unique(numbers, return_index=True)
+    return first[len(found) - n :]
 
 
 def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
@@ -304,7 +308,7 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
     Returns
     -------
     Rows
-        One per chain. Moments count from the corner of the image, which all planes share.
+        One per chain.
     """
     n = int(numbers.max(initial=0))
     weight = np.bincount(numbers, rows.area, n + 1)[1:]
@@ -319,7 +323,7 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
         mean(rows.flow_error),
         mean(rows.logit),
         np.array(classes).reshape(len(classes), n).T,
-        np.zeros((n, rows.peak.shape[1]), np.int64),
+        rows.peak[_firsts(numbers, n)],
     )
 
 
@@ -354,98 +358,3 @@ def to_level_0(
         num=plan.scale.den,
         den=plan.scale.num,
     )
-
-
-def sums_of(
-    labels: NDArray[np.uint32],
-    pixels: NDArray[Any],
-    rows: Rows,
-    *,
-    plan: Plan,
-    origin: tuple[int, ...],
-) -> Sums:
-    """Sum up the pixels of cells that lie in a box as a whole.
-
-    Parameters
-    ----------
-    labels : uint32 array [*box]
-        On level 0; others than those of the rows are left out.
-    pixels : array [C, *box]
-        The image.
-    rows : Rows
-        The cells that are meant; in mode planes all that have pixels in these planes.
-    plan : Plan
-        Of the image.
-    origin : tuple of int
-        Where the box begins on level 0.
-
-    Returns
-    -------
-    Sums
-        One row per cell.
-    """
-    image = pixels if pixels.dtype in (np.uint8, np.uint16, np.float64) else pixels.astype("f4")
-    peaks = rows.peak if plan.walks_level_0 else np.zeros_like(rows.peak)
-    if plan.mode != "planes":
-        return object_sums(labels, image, peaks=peaks, ids=rows.id, origin=origin)
-    # Plane by plane, as tiles do it: sums of floats depend on their order.
-    parts = []
-    for z, plane in enumerate(labels):
-        here = np.unique(plane)
-        here = here[np.isin(here, rows.id)]
-        parts.append(
-            object_sums(
-                plane[None],
-                image[:, z : z + 1],
-                peaks=np.zeros((here.size, 3), np.int64),
-                ids=here,
-                origin=(origin[0] + z, *origin[1:]),
-            )
-        )
-    return Sums.add(parts, in_order=True)
-
-
-def table_of(  # noqa: PLR0917 - four things of one table
-    sums: Sums, rows: Rows, plan: Plan, names: tuple[str, ...]
-) -> dict[str, NDArray[Any]]:
-    """Describe each cell.
-
-    Parameters
-    ----------
-    sums : Sums
-        Of the cells' pixels.
-    rows : Rows
-        What the network said of the same cells.
-    plan : Plan
-        Of the image.
-    names : tuple of str
-        Names of the channels; where two are equal, their numbers tell them apart.
-
-    Returns
-    -------
-    dict of str to array [n]
-        Columns, one row per cell, ascending by label; positions in px of level 0.
-    """
-    ndim = len(plan.shape)
-    axes = "zyx"[-ndim:]
-    centre = sums.reference + sums.first / sums.area[:, None]
-    columns: dict[str, NDArray[Any]] = {"label": sums.label}
-    columns |= {f"{axis}_px": centre[:, i] for i, axis in enumerate(axes)}
-    for i, axis in enumerate(axes):
-        columns[f"{axis}_start_px"], columns[f"{axis}_stop_px"] = sums.start[:, i], sums.stop[:, i]
-    columns["area_px" if ndim == 2 else "volume_px"] = sums.area
-    columns["diameter_px"] = diameter_px(sums.area, ndim)
-    columns["probability"] = rows.probability
-    columns["flow_error"] = rows.flow_error
-    if rows.class_logit.shape[1]:
-        from scipy.special import softmax
-
-        chances = softmax(rows.class_logit, axis=1)
-        columns["class"] = np.argmax(rows.class_logit, axis=1)
-        columns |= {f"class_{k}_probability": chance for k, chance in enumerate(chances.T)}
-    on_border = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)
-    columns["on_border"] = np.asarray(on_border)
-    for channel, name in enumerate(names):
-        told_apart = f"{name}_{channel}" if names.count(name) > 1 else name
-        columns[f"mean_{told_apart}"] = sums.total[:, channel] / sums.area
-    return columns

@@ -23,7 +23,7 @@ KINDS = {
 
 
 def plan_to_json(plan: Plan) -> Any:
-    """Return what JSON can hold of a plan: all of it.
+    """Return what JSON can hold of a plan: all of it but the region, which is a file of its own.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def plan_to_json(plan: Plan) -> Any:
     object
         Dicts, lists, numbers, texts.
     """
-    return _plain(plan)
+    return _plain(dataclasses.replace(plan, region=None))
 
 
 def plan_from_json(stored: Any) -> Plan:

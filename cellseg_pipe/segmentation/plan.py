@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from cellseg_pipe.preprocess import (
     resolve_channels,
     sample_boxes,
 )
+from cellseg_pipe.regions import Region
 from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["ImageSource", "Inputs", "Plan", "make_plan", "network_source"]
@@ -90,6 +91,9 @@ class Plan:
         From which sides the network looks, in the order of the sum.
     n_outputs : int
         Channels of the network's output.
+    region : Region, optional
+        Where the peaks of the cells that are meant lie. Nothing else depends on it: the cells are
+        those of the whole image.
     """
 
     settings: Settings
@@ -102,6 +106,7 @@ class Plan:
     scale: Scale
     views: tuple[View, ...]
     n_outputs: int
+    region: Region | None = field(default=None, compare=False, repr=False)
 
     @property
     def grid_shape(self) -> tuple[int, ...]:

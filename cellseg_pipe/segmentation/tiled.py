@@ -22,6 +22,7 @@ from cellseg_pipe.kernels import (
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.tiles import Grid, block_ranks
@@ -33,6 +34,7 @@ __all__ = [
     "find_cells",
     "halo_px",
     "ids_of",
+    "no_cells",
     "paint",
     "painted_from",
     "spread_px",
@@ -170,6 +172,40 @@ def find_cells(
     return _owned(masks, peak, owned=owned, plan=plan, box=box, window=window)
 
 
+def no_cells(plan: Plan, core: Box) -> Found:
+    """Return what stands for a tile that is not looked at.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    core : Box
+        Of the tile.
+
+    Returns
+    -------
+    Found
+        Without cells.
+    """
+    none, floats = np.zeros(0, np.int64), np.zeros(0)
+    n_classes = plan.n_outputs - len(plan.views[0].axes) - 1
+    return Found(
+        box=Box(core.start, core.start),
+        labels=np.zeros((0,) * len(core.shape), np.uint32),
+        claim_index=none,
+        claim_label=none.astype(np.uint32),
+        peak=none.reshape(0, len(core.shape)),
+        area=none,
+        flow_error=floats,
+        logit=floats,
+        class_logit=np.zeros((0, n_classes if n_classes > 1 else 0)),
+        on_border=none.astype(bool),
+        kept=none.astype(bool),
+        n_too_far=0,
+        n_over_edge=0,
+    )
+
+
 def rules_of(plan: Plan, threads: int | None) -> dict[str, Any]:
     """Return the settings of `find_masks`.
 
@@ -233,8 +269,9 @@ def _owned(
     claim_index, claim_label = _claims(labels, plan, order=np.argsort(np.argsort(places)))
     on_border = _on_border(labels, new, box=box, shape=plan.walk_shape)
     kept = _seen(labels, rows.size, plan=plan, box=box)
-    if not plan.settings.keep_border and plan.mode != "planes":
-        kept &= ~on_border
+    if plan.mode != "planes":  # there chains are judged, not the cells of planes
+        kept &= in_region(peak[rows], plan)
+        kept &= ~on_border | plan.settings.keep_border
     return Found(
         box=box,
         labels=labels,

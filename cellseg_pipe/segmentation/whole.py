@@ -19,14 +19,18 @@ from cellseg_pipe.diameter import (
     sample_regions,
 )
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.regions import region_of
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.preprocess import Range
-from cellseg_pipe.segmentation.cells import Cells, cells_of, sums_of, table_of
+from cellseg_pipe.segmentation.cells import Cells, cells_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
+from cellseg_pipe.segmentation.measuring import Measurer, Measuring
 from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
 from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
+from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.table import table_of
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
@@ -117,9 +121,11 @@ def segment(
     spacing_um: tuple[float, ...] | None = None,
     diameter_um: float | None = None,
     side_model: Any = None,
+    region: Any = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    measuring: Measuring | None = None,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Segmentation:
@@ -143,12 +149,19 @@ def segment(
         Diameter of a typical cell; needs `spacing_um`.
     side_model : str, path or Model, optional
         Another network for the views along y and x, in mode 3d.
+    region : optional
+        Where the peaks of cells must lie: a mask array of any resolution, a file of outlines
+        (GeoJSON) or a mask image, or what the experiment file says, as
+        ``{"box_px": [[y0, x0], [y1, x1]]}`` or ``{"include": [...], "exclude": [...]}``. The cells
+        are those of the whole image; what cannot matter to them is not computed.
     device : {"auto", "cpu", "cuda"}
         Where the network runs; auto takes a GPU if there is one, and says so.
     precision : {"auto", "fp32", "bf16"}
         Type of the network's maps; fp32 gives the same bits on more machines.
     threads : int, optional
         Threads to use; all that the process may use by default. The result does not depend on it.
+    measuring : Measuring, optional
+        What the table tells of each cell; form and intensities by default.
     progress : callable, optional
         Is told how many of how many windows are done.
     **settings
@@ -172,11 +185,14 @@ def segment(
     chosen = settings_for(
         engine, settings, source.shape, spacing_um=spacing_um, diameter_um=diameter_um
     )
+    meant = None
+    if region is not None:
+        meant = region_of(region, shape=source.shape, spacing_um=spacing_um)
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
     measured = None if chosen.diameter_px else run.measured_diameter()
     diameter = chosen.diameter_px or (measured.px if measured else engine.diameter_px)
-    plan = run.plan(diameter)
+    plan = replace(run.plan(diameter), region=meant)
     check_memory(plan)
     warnings = [*flat_inputs(plan)]
     answer, cells = run.cells(plan, progress)
@@ -189,18 +205,14 @@ def segment(
         )
     for warning in warnings:
         log.warning("%s", warning)
+    wanted = replace(measuring or Measuring(), spacing=spacing_um)
     names = source.names or tuple(str(i) for i in range(source.n_channels))
     return Segmentation(
         labels=cells.labels,
         flow=answer.flow,
         logit=answer.logit,
         style=answer.style,
-        table=table_of(
-            sums_of(cells.labels, pixels, cells.rows, plan=plan, origin=(0,) * len(plan.shape)),
-            cells.rows,
-            plan,
-            names,
-        ),
+        table=_table(cells, pixels, Measurer(plan, wanted, threads), names=names),
         diameter_px=diameter,
         diameter=measured,
         plan=plan,
@@ -208,6 +220,14 @@ def segment(
         n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
+
+
+def _table(
+    cells: Cells, pixels: NDArray[Any], measurer: Measurer, *, names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    rows = cells.rows
+    measured = measurer.image(cells.labels, pixels, ids=rows.id, peaks=rows.peak)
+    return table_of(measured, rows, measurer, names=names)
 
 
 def settings_for(
@@ -306,7 +326,7 @@ class Run:
             if progress:
                 progress(done, total)
 
-        make = network_source(self.source, plan, threads=self.threads)
+        make = only_needed(network_source(self.source, plan, threads=self.threads), plan)
         records = records_of(self.nets, make, plan, progress=count)
         box = Box.of(plan.walk_shape)
         answer = on_walked_grid(records, plan, box)

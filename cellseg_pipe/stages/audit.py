@@ -14,7 +14,7 @@ import numpy as np
 from cellseg_pipe import __version__
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import marker_of
-from cellseg_pipe.io._moving import remove
+from cellseg_pipe.io._moving import remove, replace
 from cellseg_pipe.io.embed import add_labels_to_image
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.rois import write_geojson
@@ -28,10 +28,11 @@ from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
 from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
 from cellseg_pipe.stages.conflicts import conflicts_of
-from cellseg_pipe.stages.measure import write_tables
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
+from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.related import related_facts
+from cellseg_pipe.stages.tables import write_csv, write_outlines, write_tables
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
@@ -95,6 +96,7 @@ def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         "mode": tiling.plan.mode,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,
+        "region": region_facts(tiling.plan.region),
         "ngff": unit.version,
         "tiles": {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo},
     }
@@ -136,11 +138,16 @@ def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
     published.root.mkdir(parents=True, exist_ok=True)
     with explained(published.root):
         publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
-        counts = write_tables(published.cells, unit)
+        made = unit.stage("audit").cells
+        counts = write_tables(made, unit)
+        replace(made, published.cells)
         table, joined = conflicts_of(unit, tiling)
         write_table(published.conflicts, table)
+        published.outlines.unlink(missing_ok=True)  # of other settings
+        if unit.experiment.measure.outlines:
+            write_outlines(published.outlines, unit)
         if "csv" in unit.experiment.output.export:
-            write_tables(published.cells.with_suffix(".csv"), unit)
+            write_csv(published.cells.with_suffix(".csv"), unit)
         if "geojson" in unit.experiment.output.export:
             whole = read_box(published.labels / "0", Box.of(unit.image.shape))
             write_geojson(published.cells.with_suffix(".geojson"), whole)

@@ -69,6 +69,7 @@ def lay_out(
     str
         The experiment in effect, as YAML.
     """
+    from cellseg_pipe.stages.region import check_region
     from cellseg_pipe.stages.unit import unit_runs
 
     if not isinstance(experiment, Experiment):
@@ -77,12 +78,15 @@ def lay_out(
     experiment = with_images(experiment).model_copy(update={"evaluate": None})
     paths, text = RunPaths(Path(experiment.output.dir)), dump(experiment)
     name = _digest(text)
-    units = tuple(UnitLayout(unit.name, tuple(_stages(unit))) for unit in unit_runs(experiment))
+    units = []
+    for unit in unit_runs(experiment):
+        check_region(unit)
+        units.append(UnitLayout(unit.name, tuple(_stages(unit))))
     digest = _digest(text, [asdict(unit) for unit in units])
     said = experiment.resources
     threads = None if said.threads == "auto" else said.threads
     config = paths.runs / f"config-{name}.yaml"
-    return RunLayout(paths.root, config, digest, units, threads, said.device), text
+    return RunLayout(paths.root, config, digest, tuple(units), threads, said.device), text
 
 
 def keep(layout: RunLayout, text: str) -> None:

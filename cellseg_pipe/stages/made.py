@@ -16,6 +16,7 @@ from cellseg_pipe.kernels import cytoplasm_of, expand_labels
 from cellseg_pipe.stages import paint, tiling
 from cellseg_pipe.stages.growth import Growth
 from cellseg_pipe.stages.paint import stored_labels
+from cellseg_pipe.stages.region import freeze_region
 from cellseg_pipe.stages.tiling import memory_limit, write_plan
 from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
 
@@ -40,10 +41,11 @@ def plan_tiles(unit: UnitRun) -> Path:
         return tiling.plan_tiles(unit)
     if path.exists():
         return path
+    found = tiling.read_tiling(unit.origin.stage("tiles"))
+    freeze_region(unit, unit.stage("tiles"), known=found.plan.region)
     facts = json.loads(unit.origin.stage("tiles").plan.read_text())
     grown = unit.growth.margin_px if unit.growth else (0,) * len(unit.image.shape)
     known = [StageCost(**cost) for cost in facts["predicted"]]
-    found = tiling.read_tiling(unit.origin.stage("tiles"))
     costs = made_costs(
         known,
         found.plan,

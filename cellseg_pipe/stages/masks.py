@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.predict import on_walked_grid
+from cellseg_pipe.segmentation.scope import core_needed
 from cellseg_pipe.segmentation.seams import see_cells, view_to_bytes
 from cellseg_pipe.segmentation.stored import found_to_bytes, stored_records
-from cellseg_pipe.segmentation.tiled import Found, counts_of, find_cells
+from cellseg_pipe.segmentation.tiled import Found, counts_of, find_cells, no_cells
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_tiling
 
@@ -61,12 +63,18 @@ def _tile(
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the cells of a tile, and what later stages need to know without their pixels."""
     tile, plan = tiling.tiles.tile(number), tiling.plan
-    answer = on_walked_grid(records, plan, tile.outer)
     if tiling.seams == "iou":
+        answer = on_walked_grid(records, plan, tile.outer)
         view = see_cells(answer, plan, tile=tile, threads=threads)
         n_cut = int(np.count_nonzero(view.nodes.kept & ~view.nodes.complete))
         return view_to_bytes(view), {"n_cells": len(view.area), "n_cut": n_cut}
-    found = find_cells(answer, plan, window=tile.outer, core=tile.core, threads=threads)
+    core = core_needed(plan, tile.core)
+    if core is None:
+        found = no_cells(plan, tile.core)
+    else:
+        window = core.grow(tiling.tiles.halo).clip(Box.of(plan.walk_shape))
+        answer = on_walked_grid(records, plan, window)
+        found = find_cells(answer, plan, window=window, core=core, threads=threads)
     return found_to_bytes(found), _info(found, tiling)
 
 

@@ -20,9 +20,17 @@ from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
+from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
-from cellseg_pipe.stages.unit import CELL_SETTINGS, UnitRun, channels_of, source_of_image
+from cellseg_pipe.stages.unit import (
+    CELL_SETTINGS,
+    WINDOW_SETTINGS,
+    UnitRun,
+    channels_of,
+    source_of_image,
+)
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
@@ -49,6 +57,7 @@ def plan_network(unit: UnitRun) -> Path:
     if paths.plan.exists():
         return paths.plan
     channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
+    region = freeze_region(unit, paths) if unit.is_confined else None
     engines = engines_of(unit.chosen, unit.experiment.resources)
     image, source = unit.pixels, source_of_image(unit.pixels)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
@@ -68,6 +77,10 @@ def plan_network(unit: UnitRun) -> Path:
             f"{unit.name}: mode auto was taken as {unit.mode}, the network wants {plan.mode}. Set"
             f" segment.mode to {plan.mode}."
         )
+    if region is not None:
+        near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}
+        settings = dataclasses.replace(plan.settings, **near)
+        plan = dataclasses.replace(plan, region=region, settings=settings)
     limit = memory_limit(unit)
     needed = predict_bytes(plan, [engine.footprint for engine in engines])
     check_fits(Cost(needed), limit, what=f"{unit.name}: one window of the network")
@@ -92,7 +105,8 @@ def plan_network(unit: UnitRun) -> Path:
         "diameter_px": px,
         "diameter": None if measured is None else dataclasses.asdict(measured),
         "warnings": warnings,
-        "n_windows": sum(len(view.lattice) for view in plan.views),
+        "region": region_facts(region),
+        "n_windows": sum(int(windows_needed(plan, view).sum()) for view in plan.views),
         "n_batches": unit.batches["predict"],
     }
     for warning in warnings:

@@ -11,6 +11,7 @@ from cellseg_pipe.ledger import Batch, open_batch
 from cellseg_pipe.nets.windows import View, predict
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.plan import network_source
+from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.stored import record_to_bytes, window_keys
 from cellseg_pipe.stages.plan import checked_engines
 from cellseg_pipe.stages.tiles import naming
@@ -56,7 +57,7 @@ def run(
 def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -> None:
     engines, other = checked_engines(unit, numerics=numerics, threads=threads)
     source = source_of_image(unit.open_image())
-    make = network_source(source, unit.plan, threads=threads)
+    make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)
     began, missing = time.monotonic(), np.asarray(work.missing)
     for view, first in window_keys(unit.plan):
         places = missing[(missing >= first) & (missing < first + len(view.lattice))] - first

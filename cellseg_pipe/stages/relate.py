@@ -10,17 +10,18 @@ import numpy as np
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import Pairs, compartments, holders_of, match_nuclei, overlap_pairs
 from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.segmentation.measuring import View
 from cellseg_pipe.segmentation.relate import compartment_sums
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
 from cellseg_pipe.stages.chain import read_chain
-from cellseg_pipe.stages.measure import on_level_0, summed
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import paint_grid, stored_labels
-from cellseg_pipe.stages.related import read_matches
+from cellseg_pipe.stages.related import measured_channels, read_matches
 from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import batch_of, read_frozen, read_tiling
-from cellseg_pipe.stages.unit import UnitRun, channels_of
+from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.stages.views import counted, seen_of
 
 __all__ = ["run_compartments", "run_match", "run_overlap"]
 
@@ -112,21 +113,21 @@ def run_compartments(unit: UnitRun, *, batch: int, threads: int | None = None) -
         if work.done:
             return
         image = read_frozen(unit.stage("plan")).open_image()
-        matches = read_matches(relation)
+        matches, channels = read_matches(relation), measured_channels(unit)
         for number in work.missing:
             rows = tiles.rows(number)
             if tiling.seams == "exact" and not len(rows.id):
                 work.add(number, b"", blank=True)
                 continue
             core = tiling.tiles.tile(number).core
-            box = on_level_0(tiling, core)
+            box = seen_of(tiling, core)
             with naming(f"{unit.name}: tile {number}, {core}"):
                 nuclei, cells = (
                     read_box(stored_labels(one) / "0", box, threads=threads)
                     for one in (relation.nuclei, unit)
                 )
-                pixels = image.read(box)[channels_of(unit)]
-            ids = summed(tiling, rows, cells, chain=chain).id
+                pixels = image.read(box)[channels]
+            ids, _ = counted(tiling, rows, View(box, cells, pixels, box, box), chain=chain)
             nucleus, cytoplasm = (
                 compartment_sums(part, pixels, ids=ids, origin=box.start, threads=threads)
                 for part in compartments(nuclei, cells, matches, threads=threads)

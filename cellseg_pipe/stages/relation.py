@@ -54,8 +54,8 @@ class Relation:
         found = {"overlap": overlap, "match": match}
         if not self.measures:
             return found
-        channels = self.cells.experiment.measure.channels
-        return found | {"compartments": hash_of(match, channels)}
+        said = self.cells.experiment.measure
+        return found | {"compartments": hash_of(match, said.channels, said.intensity)}
 
 
 def made_needs(unit: UnitRun) -> dict[str, tuple[str, ...]]:

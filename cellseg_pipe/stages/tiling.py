@@ -20,7 +20,9 @@ from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.scope import cores_needed, windows_needed
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
+from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
 from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun
 from cellseg_pipe.tiles import TilePlan, equal_batches, morton_order
 
@@ -103,7 +105,11 @@ class Tiling:
         list of int
             Numbers of tiles.
         """
-        return batch_of(morton_order(self.tiles.cores.counts), number, self.n_masks)
+        order = morton_order(self.tiles.cores.counts)
+        costs = cores_needed(self.plan, self.tiles.cores)[order]
+        if self.seams == "iou":  # who owns what depends on all tiles
+            costs[:] = True
+        return batch_of(order, number, self.n_masks, costs=costs)
 
 
 def read_frozen(paths: StagePaths) -> Frozen:
@@ -120,7 +126,10 @@ def read_frozen(paths: StagePaths) -> Frozen:
         The plan.
     """
     stored = json.loads(paths.plan.read_text())
-    return Frozen(plan_from_json(stored.pop("plan")), stored)
+    plan = plan_from_json(stored.pop("plan"))
+    if stored["region"] is not None:
+        plan = dataclasses.replace(plan, region=frozen_region(paths))
+    return Frozen(plan, stored)
 
 
 def read_tiling(paths: StagePaths) -> Tiling:
@@ -138,6 +147,8 @@ def read_tiling(paths: StagePaths) -> Tiling:
     """
     stored = json.loads(paths.plan.read_text())
     plan = plan_from_json(stored["plan"])
+    if stored["region"] is not None:
+        plan = dataclasses.replace(plan, region=frozen_region(paths))
     cut = (tuple(stored[name]) for name in ("block", "core", "halo"))
     tiles = TilePlan(plan.walk_shape, *cut)
     grown = stored.get("grown_px")
@@ -145,7 +156,13 @@ def read_tiling(paths: StagePaths) -> Tiling:
     return found if grown is None else dataclasses.replace(found, grown_px=tuple(grown))
 
 
-def batch_of(keys: NDArray[np.int64], number: int, n_batches: int) -> list[int]:
+def batch_of(
+    keys: NDArray[np.int64],
+    number: int,
+    n_batches: int,
+    *,
+    costs: NDArray[np.bool_] | None = None,
+) -> list[int]:
     """Return the keys of one of several batches of equal size.
 
     Parameters
@@ -154,13 +171,16 @@ def batch_of(keys: NDArray[np.int64], number: int, n_batches: int) -> list[int]:
         All keys, in the order of the work.
     number, n_batches : int
         Which batch, of how many.
+    costs : bool array [n], optional
+        Which keys are work; all by default.
 
     Returns
     -------
     list of int
         Its keys; none if there are fewer keys than batches.
     """
-    return [int(k) for k in keys[equal_batches(np.ones(len(keys), int), n_batches) == number]]
+    work = np.ones(len(keys), int) if costs is None else costs.astype(int)
+    return [int(k) for k in keys[equal_batches(work, n_batches) == number]]
 
 
 def window_batch(plan: Plan, number: int, n_batches: int) -> list[int]:
@@ -178,11 +198,13 @@ def window_batch(plan: Plan, number: int, n_batches: int) -> list[int]:
     list of int
         Keys, see `window_keys`; neighbours after each other.
     """
-    parts, first = [], 0
+    parts, costs, first = [], [], 0
     for view in plan.views:
-        parts.append(first + morton_order(view.lattice.counts))
+        order = morton_order(view.lattice.counts)
+        parts.append(first + order)
+        costs.append(windows_needed(plan, view).ravel()[order])
         first += len(view.lattice)
-    return batch_of(np.concatenate(parts), number, n_batches)
+    return batch_of(np.concatenate(parts), number, n_batches, costs=np.concatenate(costs))
 
 
 def plan_tiles(unit: UnitRun) -> Path:
@@ -204,7 +226,8 @@ def plan_tiles(unit: UnitRun) -> Path:
     frozen = read_frozen(unit.stage("plan"))
     own = {k: v for k, v in unit.chosen.settings.items() if k in CELL_SETTINGS}
     settings = dataclasses.replace(frozen.plan.settings, **own)
-    plan = dataclasses.replace(frozen.plan, settings=settings)
+    region = freeze_region(unit, paths, known=frozen.plan.region)
+    plan = dataclasses.replace(frozen.plan, settings=settings, region=region)
     tiles = tile_plan(plan, unit)
     needed = masks_bytes(plan, tiles)
     check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one tile")
@@ -216,6 +239,7 @@ def plan_tiles(unit: UnitRun) -> Path:
         "n_predict": frozen.facts["n_batches"],
         "n_masks": unit.batches["masks"],
         "seams": unit.experiment.stitch.seams,
+        "region": region_facts(region),
         "predicted": predicted(unit, plan, tiles, facts=frozen.facts),
     }
     write_plan(paths.plan, {**facts, "plan": plan_to_json(plan)})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from cellseg_pipe.config import (
     Experiment,
@@ -23,6 +24,7 @@ from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.io.regions import region_identity
 from cellseg_pipe.nets._info import sha256_of, stored_info
 from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
@@ -34,6 +36,7 @@ from cellseg_pipe.stages.relation import Relation
 
 __all__ = [
     "CELL_SETTINGS",
+    "WINDOW_SETTINGS",
     "UnitRun",
     "check_one_time",
     "channels_of",
@@ -59,6 +62,8 @@ CELL_SETTINGS = (
     "flow_smooth_px",
     "stitch_threshold",
 )
+# Those of them that decide which windows the cells of a region need.
+WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # One job each of so many voxels of level 0, if the experiment does not say how many jobs.
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
 READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
@@ -183,6 +188,23 @@ class UnitRun:
         """Size of a voxel in the labels' metadata: 1 where nobody says it."""
         return self.spacing_um or (1.0,) * len(self.image.shape)
 
+    @property
+    def region_said(self) -> str | dict[str, Any] | None:
+        """What the user says of the region; None for all of the image."""
+        said = self.unit.image.region
+        return said if said is None or isinstance(said, str) else said.model_dump(exclude_none=True)
+
+    @cached_property
+    def region_identity(self) -> Any:
+        """What tells that the region is the same; None for all of the image."""
+        return region_identity(self.region_said)
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether a region limits what is computed: elsewhere a cell depends on all tiles."""
+        exact = self.experiment.stitch.seams == "exact"
+        return self.region_said is not None and exact and self.mode != "planes"
+
     @cached_property
     def digests(self) -> dict[str, str]:
         """A hash for each group of stages: of its settings and of all upstream."""
@@ -220,7 +242,10 @@ class UnitRun:
         models = [_model_hash(m) for m in (self.chosen.model, self.chosen.side_model)]
         # What the user says of the axes may be more than the file says.
         source = (self.image.identity, self.unit.image.axes)
+        where = self.region_identity
+        near = [settings[name] for name in WINDOW_SETTINGS]
         predict = hash_of(
+            *([where, near] if self.is_confined else []),
             RESULTS_VERSION,
             source,
             self.spacing_um,
@@ -232,7 +257,7 @@ class UnitRun:
         )
         cut = (tiles.core_px, tiles.halo_px, self.batches["masks"])
         stitch = self.experiment.stitch
-        masks = hash_of(predict, cells, stitch.seams, cut)
+        masks = hash_of(predict, cells, stitch.seams, cut, *([where] if where else []))
         joined = hash_of(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
         return {"prepare": hash_of(source), "predict": predict, "masks": masks, "joined": joined}
 

@@ -17,7 +17,7 @@ from cellseg_pipe.config.experiment import ImageEntry
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 EXAMPLES = (
-    *("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images"),
+    *("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images", "regions"),
     "nuclei-and-cells",
 )
 FILES = [CONFIG / "config.yaml", *(CONFIG / "examples" / f"{name}.yaml" for name in EXAMPLES)]

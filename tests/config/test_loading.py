@@ -89,11 +89,11 @@ def test_unknown_keys_have_a_line_and_a_hint(tmp_path, text, line, words):
 
 
 def test_unknown_keys_of_output_and_images(tmp_path):
-    text = "images:\n- path: a.tif\n  spacing: [1, 1]\n  level: 2\n  region: x.geojson\n"
+    text = "images:\n- path: a.tif\n  spacing: [1, 1]\n  level: 2\n  restore: x\n"
     text = refusal(tmp_path, text + "output:\n  dir: x\n  formats: csv\n")
     assert "my.yaml:3: images[0].spacing is no known key. Did you mean spacing_um?" in text
     assert "my.yaml:4: images[0].level is no known key. Known here: path, name," in text
-    assert "my.yaml:5: images[0].region is not supported yet: save the part" in text
+    assert "my.yaml:5: images[0].restore is not supported yet: restore the images" in text
     assert "my.yaml:8: output.formats is no known key." in text
     inner = refusal(tmp_path, "images: [{path: a, segment: {moed: 2d}}]\noutput: {dir: x}\n")
     assert inner == "my.yaml:1: images[0].segment.moed is no known key. Did you mean mode?"

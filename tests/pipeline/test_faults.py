@@ -141,7 +141,10 @@ def test_killed_between_stages_and_between_steps_of_publishing(tmp_path, picture
         n_lives += 1
     assert 3 < n_lives < 30
     lives.begin()
-    for step in ("check_stored", "withdraw", "publish", "write_tables", "write_table", "_publish"):
+    for step in (
+        *("check_stored", "withdraw", "publish", "write_tables", "replace"),
+        *("write_table", "_publish"),
+    ):
         assert lives.live(patch=(die_after, step)), step
         assert not (lives.root / "out" / "summary.json").exists()
     assert not lives.live()
@@ -214,7 +217,7 @@ def test_a_full_disk(tmp_path, picture, undisturbed, monkeypatch, name):
 
     with monkeypatch.context() as patch:
         patch.setattr(_files.os, "write", full(fails))
-        for module in ("ledger._files", "io.shards", "stages.measure"):
+        for module in ("ledger._files", "io.shards", "stages.tables"):
             patch.setattr(f"cellseg_pipe.{module}.binary_whole", full_whole(fails))
         with pytest.raises(OSError, match="the disk is full. Free space") as error:
             run(chosen)

@@ -6,10 +6,10 @@ from cellseg_pipe.nets.cpnet import Architecture
 from cellseg_pipe.segmentation import (
     Answer,
     ImageSource,
+    Measurer,
     Settings,
     cells_of,
     make_plan,
-    sums_of,
     table_of,
 )
 from tests.golden.synthetic import centre_flow, label_field, network_like
@@ -33,9 +33,9 @@ def answered(labels, *, classes=None, noise=0.1, seed=0):
 
 
 def described(cells, truth, plan):
-    pixels = truth[None].astype(np.uint16)
-    sums = sums_of(cells.labels, pixels, cells.rows, plan=plan, origin=(0,) * truth.ndim)
-    return table_of(sums, cells.rows, plan, ("truth",))
+    pixels, rows, measurer = truth[None].astype(np.uint16), cells.rows, Measurer(plan)
+    measured = measurer.image(cells.labels, pixels, ids=rows.id, peaks=rows.peak)
+    return table_of(measured, rows, measurer, names=("truth",))
 
 
 def test_classes_and_their_probabilities():

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.kernels import Sums, boxes_and_areas, overlap_pairs, relabel, sum_pairs
+from cellseg_pipe.kernels import boxes_and_areas, overlap_pairs, relabel, sum_pairs
 from cellseg_pipe.segmentation import (
     Answer,
     ImageSource,
+    Measured,
+    Measurer,
     Settings,
     cells_of,
     find_cells,
@@ -19,7 +21,6 @@ from cellseg_pipe.segmentation import (
     ids_of,
     make_plan,
     paint,
-    sums_of,
     table_of,
 )
 from cellseg_pipe.segmentation.cells import chain_cells, join_chains, join_rows, to_level_0
@@ -95,8 +96,13 @@ def in_tiles(answer, plan, *, core, halo, order, pixels):
     if plan.mode == "planes":
         walked, rows = chained(walked, rows, named, plan, tiles)
     labels = to_level_0(walked, plan, box=Box.of(plan.shape), start=(0,) * len(plan.shape))
-    whole = sums_of(labels, pixels, rows, plan=plan, origin=(0,) * len(plan.shape))
-    return labels, table_of(whole, rows, plan, ("a",))
+    return labels, described(labels, pixels, rows, plan)
+
+
+def described(labels, pixels, rows, plan):
+    measurer = Measurer(plan)
+    measured = measurer.image(labels, pixels, ids=rows.id, peaks=rows.peak)
+    return table_of(measured, rows, measurer, names=("a",))
 
 
 def chained(walked, rows, named, plan, tiles):
@@ -160,8 +166,7 @@ def test_tiles_equal_the_whole(mode, data):
     )
     whole = cells_of(answer, plan)
     np.testing.assert_array_equal(labels, whole.labels)
-    sums = sums_of(whole.labels, pixels, whole.rows, plan=plan, origin=(0,) * len(shape))
-    expected = table_of(sums, whole.rows, plan, ("a",))
+    expected = described(whole.labels, pixels, whole.rows, plan)
     assert list(table) == list(expected)
     for name, column in expected.items():
         np.testing.assert_array_equal(table[name], column, err_msg=name)
@@ -190,12 +195,15 @@ def test_parts_measured_by_their_owners_add_up():
     plan, answer = scene((90, 100), "2d", seed=2)
     pixels = np.random.default_rng(0).random((2, 90, 100)).astype(np.float32)
     whole = cells_of(answer, plan)
-    sums = sums_of(whole.labels, pixels, whole.rows, plan=plan, origin=(0, 0))
-    rows = whole.rows
-    parts = []
-    for low, high in ((0, 30), (30, len(rows.id))):
-        few = type(rows)(*(getattr(rows, name)[low:high] for name in vars(rows)))
-        parts.append(sums_of(whole.labels, pixels, few, plan=plan, origin=(0, 0)))
-    joined = Sums.add(parts)
-    for name in vars(sums):
-        np.testing.assert_array_equal(getattr(joined, name), getattr(sums, name))
+    rows, measurer = whole.rows, Measurer(plan)
+    expected = measurer.image(whole.labels, pixels, ids=rows.id, peaks=rows.peak)
+    parts = [
+        measurer.image(whole.labels, pixels, ids=rows.id[part], peaks=rows.peak[part])
+        for part in (slice(0, 30), slice(30, None))
+    ]
+    found = Measured.add(parts)
+    for name in ("convex", "quantiles"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("sums", "contours"):
+        for column, values in vars(getattr(expected, name)).items():
+            np.testing.assert_array_equal(getattr(getattr(found, name), column), values)
