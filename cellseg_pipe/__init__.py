@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellseg_pipe.io.result import open_result
     from cellseg_pipe.kernels import (
+        expand_labels,
         find_masks,
         flow_quality,
         flows_from_labels,
@@ -16,16 +17,19 @@ if TYPE_CHECKING:
     from cellseg_pipe.nets.catalog import load_model
     from cellseg_pipe.qc import seam_score
     from cellseg_pipe.segmentation import segment, segment_many
+    from cellseg_pipe.segmentation.relate import relate
 
 __version__ = "0.1.0"
 __all__ = [
     "evaluate",
+    "expand_labels",
     "find_masks",
     "flow_quality",
     "flows_from_labels",
     "load_model",
     "masks_from_flows",
     "open_result",
+    "relate",
     "seam_score",
     "segment",
     "segment_many",
@@ -36,6 +40,7 @@ _HOMES = {
     "evaluate": "metrics",
     "load_model": "nets.catalog",
     "open_result": "io.result",
+    "relate": "segmentation.relate",
     "seam_score": "qc",
     "segment": "segmentation",
     "segment_many": "segmentation",

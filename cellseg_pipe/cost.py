@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ __all__ = [
     "Size",
     "StageCost",
     "check_fits",
+    "made_costs",
     "masks_bytes",
     "measure_bytes",
     "paint_bytes",
     "predict_bytes",
+    "related_costs",
     "stage_costs",
 ]
 
@@ -40,6 +43,8 @@ MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.1
 FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
 LOOK_S, SIFT_S = 0.1, 0.05
 LOOK_BYTES, PIXEL_BYTES = 24, 8  # per voxel of labels that are looked at, and of pixels
+GROW_BYTES = 24  # per voxel of labels that grow: two arrays of labels, two of distances
+GROW_S, OVERLAP_S = 0.1, 0.02  # per million voxels
 VIEWS = 6  # tiles in memory where they are joined by IoU
 TILES = 4  # in memory, where cells are seen whole
 SEEN = 3  # copies of what is measured: as it was read, of the cells alone, framed or as floats
@@ -181,7 +186,13 @@ def look_bytes(plan: Plan, size: Size) -> int:
     return BASE_BYTES + KEPT_BYTES + LOOK_BYTES * seen + bytes_px * pixels
 
 
-def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
+MEND = (
+    "Raise resources.memory_gb, give a smaller segment.reach_px or tiles.core_px, or set"
+    " segment.resample to false."
+)
+
+
+def check_fits(cost: Cost, limit_bytes: int | None, *, what: str, mend: str = MEND) -> None:
     """Refuse work that does not fit.
 
     Parameters
@@ -192,13 +203,14 @@ def check_fits(cost: Cost, limit_bytes: int | None, *, what: str) -> None:
         What it may take; None for what this machine has.
     what : str
         What it is, for the message.
+    mend : str
+        What helps, for the message.
     """
     there = available_bytes() if limit_bytes is None else limit_bytes
     if there is not None and cost.memory_bytes > there:
         raise MemoryError(
             f"{what} needs about {cost.memory_bytes / 1e9:.1f} GB, and may take"
-            f" {there / 1e9:.1f} GB. Raise resources.memory_gb, give a smaller segment.reach_px or"
-            " tiles.core_px, or set segment.resample to false."
+            f" {there / 1e9:.1f} GB. {mend}"
         )
 
 
@@ -345,3 +357,78 @@ def _searched(plan: Plan, tiles: TilePlan, *, seams: str) -> tuple[int, float]:
             n += 1
             walked += core.grow(tiles.halo).clip(Box.of(plan.walk_shape)).size
     return n, walked
+
+
+def made_costs(
+    known: Sequence[StageCost],
+    plan: Plan,
+    tiles: TilePlan,
+    *,
+    paint_px: tuple[int, ...],
+    grown_px: tuple[int, ...],
+) -> list[StageCost]:
+    """Return what a unit takes whose labels are made from those of others.
+
+    Parameters
+    ----------
+    known : sequence of StageCost
+        What the unit takes that its ids are from.
+    plan : Plan
+        Of that unit.
+    tiles : TilePlan
+        Its tiles.
+    paint_px : tuple of int
+        Edge of a box that is painted at once.
+    grown_px : tuple of int
+        How far labels are grown.
+
+    Returns
+    -------
+    list of StageCost
+        Of painting and measuring.
+    """
+    of = {cost.stage: cost for cost in known}
+    box = [min(edge, n) for edge, n in zip(paint_px, plan.shape, strict=True)]
+    wide = [edge + 2 * grown for edge, grown in zip(box, grown_px, strict=True)]
+    at_once = wide if grown_px[0] or len(wide) == 2 else wide[1:]  # plane by plane, if they may
+    arrays = LABELS_BYTES * (3 * math.prod(wide)) + GROW_BYTES * math.prod(at_once)
+    in_tile = [c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True)]
+    larger = math.prod(1 + 2 * g / n for g, n in zip(grown_px, in_tile, strict=True))
+    painting = dataclasses.replace(
+        of["paint"],
+        memory_bytes=BASE_BYTES + KEPT_BYTES + arrays,
+        seconds=of["paint"].seconds + GROW_S * math.prod(plan.shape) / 1e6,
+    )
+    measuring = dataclasses.replace(
+        of["measure"],
+        memory_bytes=round(of["measure"].memory_bytes * larger),
+        seconds=of["measure"].seconds * larger,
+    )
+    return [painting, measuring]
+
+
+def related_costs(known: Sequence[StageCost], shape: tuple[int, ...]) -> list[StageCost]:
+    """Return what it takes to relate cells to nuclei.
+
+    Parameters
+    ----------
+    known : sequence of StageCost
+        What the cells take.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    list of StageCost
+        Of counting shared pixels, and of measuring compartments.
+    """
+    of = {cost.stage: cost for cost in known}
+    n_files = FILES_PER_JOB * of["paint"].n_jobs
+    overlap = dataclasses.replace(
+        of["paint"],
+        stage="overlap",
+        seconds=OVERLAP_S * math.prod(shape) / 1e6,
+        disk_bytes=round(of["paint"].disk_bytes / 10),
+        n_files=n_files,
+    )
+    return [overlap, dataclasses.replace(of["measure"], stage="compartments")]

@@ -5,31 +5,43 @@ load the networks' library, and each job of a workflow would wait for it (2.2 s 
 """
 
 from cellseg_pipe.config._problems import ConfigError, Problem
-from cellseg_pipe.config._sections import Evaluate
+from cellseg_pipe.config._sections import Evaluate, Target
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import expand_images, with_images
 from cellseg_pipe.config.loading import experiment_of, load_experiment
 from cellseg_pipe.config.propose import ImageFacts, propose
-from cellseg_pipe.config.units import Unit, UnitSettings, settings_of, units
+from cellseg_pipe.config.units import (
+    CYTOPLASM,
+    Unit,
+    UnitSettings,
+    made_targets,
+    settings_of,
+    unit_of,
+    units,
+)
 from cellseg_pipe.config.writing import dump, schema, schema_text
 
 __all__ = [
+    "CYTOPLASM",
     "ConfigError",
     "Evaluate",
     "Experiment",
     "ImageEntry",
     "ImageFacts",
     "Problem",
+    "Target",
     "Unit",
     "UnitSettings",
     "dump",
     "expand_images",
     "experiment_of",
     "load_experiment",
+    "made_targets",
     "propose",
     "schema",
     "schema_text",
     "settings_of",
+    "unit_of",
     "units",
     "with_images",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.config._problems import Key, Problem
+from cellseg_pipe.config._relations import expanded_problems, related_problems
 from cellseg_pipe.config._sections import (
     Drop,
     Measure,
@@ -89,6 +90,7 @@ def broken(experiment: Experiment) -> list[Problem]:
         *_names(experiment),
         *_results(experiment),
     ]
+    found += [*expanded_problems(experiment), *related_problems(experiment)]
     return found
 
 
@@ -227,10 +229,11 @@ def _image(image: ImageEntry, path: Key, experiment: Experiment) -> Iterator[Pro
     if isinstance(image.region, Region):
         yield from _region(image.region, (*path, "region"))
     for name in ("channels", "diameter_um", "diameter_px"):
-        if getattr(image, name) is not None and len(experiment.targets) > 1:
+        found = [target for target in experiment.targets.values() if target.expand is None]
+        if getattr(image, name) is not None and len(found) > 1:
             yield Problem(
                 (*path, name),
-                f"needs an experiment of one target, got {len(experiment.targets)}: it would mean"
+                f"needs an experiment of one target, got {len(found)}: it would mean"
                 " each of them. Set it for the targets, or write a file for each.",
                 (("targets",),),
             )

@@ -31,7 +31,7 @@ from cellseg_pipe.config._kinds import (
 
 __all__ = [
     "Batches", "Channels", "Drop", "Flag", "Measure", "Normalise", "Output", "Qc", "Region",
-    "RegionPart", "Resources", "Segment", "Stitch", "Target", "Tiles",
+    "RegionPart", "Relate", "Resources", "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
 METHODS = ("global", "local", "off")
@@ -106,6 +106,28 @@ class Target(Section):
     """The same in pixels, for images that do not tell the size of a pixel."""
     diameter_by: Literal["samples", "style"] = "samples"
     """How auto measures: samples at several scales, or by the model's regression on its style."""
+    expand: Text | None = None
+    """Name of another target whose labels are grown, instead of running a model: whole cells from
+    a stain of nuclei. Ids are those of that target."""
+    expand_um: Length | None = None
+    """How far they are grown in micrometres; where two meet, each pixel has the nearer label."""
+    expand_px: Length | None = None
+    """The same in pixels, along z too in these units."""
+
+
+class Relate(Section):
+    """Two targets whose labels are related: which nucleus belongs to which cell."""
+
+    nuclei: Text
+    """Name of the target that finds nuclei."""
+    cells: Text
+    """Name of the target that finds whole cells."""
+    min_overlap: Share = 0.5
+    """Least share of a nucleus that lies in its cell."""
+    cytoplasm: Switch = True
+    """Measure sizes and intensities of nucleus and cytoplasm of each cell."""
+    labels: Switch = False
+    """Make label images of the cytoplasm too, with a table, as if it were a target."""
 
 
 class Segment(Section):

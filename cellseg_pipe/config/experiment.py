@@ -17,6 +17,7 @@ from cellseg_pipe.config._sections import (
     Output,
     Qc,
     Region,
+    Relate,
     Resources,
     Segment,
     Stitch,
@@ -64,6 +65,8 @@ class Experiment(Section):
     """Where results go, and as what."""
     targets: Annotated[dict[str, Target], Field(min_length=1)] = {"nuclei": Target()}
     """What to find, by a name of your choice."""
+    relate: Relate | None = None
+    """Two targets whose labels are related: which nucleus belongs to which cell."""
     segment: Segment = Segment()
     """From the network's answer to cells."""
     normalise: Normalise = Normalise()

@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cellseg_pipe.config._relations import CYTOPLASM
 from cellseg_pipe.config._rules import merged
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import expand_images
 
-__all__ = ["Unit", "UnitSettings", "settings_of", "units"]
+__all__ = [
+    "CYTOPLASM",
+    "Unit",
+    "UnitSettings",
+    "made_targets",
+    "settings_of",
+    "unit_of",
+    "units",
+]
 
 
 @dataclass(frozen=True)
@@ -24,11 +33,15 @@ class Unit:
         The image.
     target : str
         Name of the target.
+    sources : tuple of str
+        Targets from whose labels those of this unit are made, first the one that gives the ids;
+        none where a network makes them.
     """
 
     name: str
     image: ImageEntry
     target: str
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,14 +81,56 @@ def units(experiment: Experiment) -> tuple[Unit, ...]:
     Returns
     -------
     tuple of Unit
-        Image by image, in the order of the file; no two have one name.
+        Image by image, in the order of the file, but each after those that it is made from; no two
+        have one name.
+    """
+    return tuple(
+        unit_of(experiment, image, target)
+        for image in expand_images(experiment)
+        for target in made_targets(experiment)
+    )
+
+
+def made_targets(experiment: Experiment) -> dict[str, tuple[str, ...]]:
+    """Return the targets of an experiment with those from whose labels theirs are made.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Each after its sources. The cytoplasm is one where its labels are asked for.
+    """
+    found = {name: () for name, target in experiment.targets.items() if target.expand is None}
+    grown = {name: (t.expand,) for name, t in experiment.targets.items() if t.expand is not None}
+    relate = experiment.relate
+    both = {CYTOPLASM: (relate.cells, relate.nuclei)} if relate and relate.labels else {}
+    return {**found, **grown, **both}
+
+
+def unit_of(experiment: Experiment, image: ImageEntry, target: str) -> Unit:
+    """Return one unit of an image.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    image : ImageEntry
+        One of its images.
+    target : str
+        Name of one of its targets, or `CYTOPLASM`.
+
+    Returns
+    -------
+    Unit
+        The unit.
     """
     several = len(experiment.targets) > 1
-    return tuple(
-        Unit(f"{image.name}-{target}" if several else str(image.name), image, target)
-        for image in expand_images(experiment)
-        for target in experiment.targets
-    )
+    name = f"{image.name}-{target}" if several else str(image.name)
+    return Unit(name, image, target, made_targets(experiment)[target])
 
 
 def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitSettings:

@@ -10,7 +10,7 @@ from cellseg_pipe.config import Experiment
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages.evaluate_run import score
-from cellseg_pipe.stages.jobs import Job, finish, jobs_of, run_job
+from cellseg_pipe.stages.jobs import Job, all_jobs, finish, run_job
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, unit_runs
 
@@ -45,13 +45,12 @@ def run(
     paths.root.mkdir(parents=True, exist_ok=True)
     with RunLock(paths.run_lock, job="cellseg run"):
         layout = layout_of(experiment)
-        for unit in unit_runs(experiment):
-            for job in jobs_of(unit):
-                if job.output.exists():
-                    continue
-                if on_job:
-                    on_job(unit, job)
-                run_job(unit, job.stage, batch=job.batch, threads=threads)
+        for unit, job in all_jobs(unit_runs(experiment)):
+            if job.output.exists():
+                continue
+            if on_job:
+                on_job(unit, job)
+            run_job(unit, job.stage, batch=job.batch, threads=threads)
         finish(layout.config)
         score(experiment, layout)
     return paths

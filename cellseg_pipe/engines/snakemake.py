@@ -37,6 +37,7 @@ NO_DIRECTORY = (
 # Stages that are not predicted themselves, and those that they resemble.
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
 LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
+LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
 
 
 class Workflow:

@@ -5,6 +5,7 @@ from pathlib import Path
 from cellseg_pipe.kernels.classes import masks_from_classes
 from cellseg_pipe.kernels.contours import crofton, directions, object_contours
 from cellseg_pipe.kernels.convex import Corners, convex_sizes, convex_volumes, plane_hulls
+from cellseg_pipe.kernels.expand import expand_labels, expand_margin_px
 from cellseg_pipe.kernels.flows import flows_from_labels
 from cellseg_pipe.kernels.follow import Ends, follow_flows
 from cellseg_pipe.kernels.link import Overlaps, iou_of, mutual_best, union_find
@@ -23,6 +24,14 @@ from cellseg_pipe.kernels.pixels import (
 from cellseg_pipe.kernels.planes import Chained, chain_planes, stitch_planes
 from cellseg_pipe.kernels.quality import Quality, flow_quality
 from cellseg_pipe.kernels.relabel import relabel
+from cellseg_pipe.kernels.relate import (
+    Holders,
+    Matches,
+    compartments,
+    cytoplasm_of,
+    holders_of,
+    match_nuclei,
+)
 from cellseg_pipe.kernels.resample import filter_axis, resample, resample_nearest, source_box
 from cellseg_pipe.kernels.shape import (
     Polygons,
@@ -43,7 +52,9 @@ __all__ = [
     "Chained",
     "Corners",
     "Ends",
+    "Holders",
     "Masks",
+    "Matches",
     "Objects",
     "Overlaps",
     "Pairs",
@@ -56,11 +67,15 @@ __all__ = [
     "cells_from_ends",
     "chain_planes",
     "compile_all",
+    "compartments",
     "convex_sizes",
     "convex_volumes",
     "crofton",
+    "cytoplasm_of",
     "diameter_px",
     "directions",
+    "expand_labels",
+    "expand_margin_px",
     "fill_holes",
     "filter_axis",
     "find_masks",
@@ -68,9 +83,11 @@ __all__ = [
     "flows_from_labels",
     "follow_flows",
     "hole_claims",
+    "holders_of",
     "iou_of",
     "masks_from_classes",
     "masks_from_flows",
+    "match_nuclei",
     "mean_per_object",
     "mutual_best",
     "object_borders",

@@ -166,21 +166,21 @@ def convex_volumes(
     corners : Corners
         Of all planes of the objects.
     label : uint32 array [n]
-        Of which objects, ascending; each has corners.
+        Of which objects, ascending.
     backend : {"numba"}
         Which implementation runs.
 
     Returns
     -------
     int64 array [n]
-        Voxels.
+        Voxels; none for an object without corners.
     """
     first = np.searchsorted(corners.label, label, "left")
     last = np.searchsorted(corners.label, label, "right")
     count = loops(backend).count_between
     volumes = np.zeros(label.size, np.int64)
-    for k, (begin, end) in enumerate(zip(first, last, strict=True)):
-        place = corners.place[begin:end]
+    for k in np.flatnonzero(last > first):
+        place = corners.place[first[k] : last[k]]
         origin = place.min(axis=0)
         normal, offset = _planes(place - origin, backend)
         volumes[k] = count(

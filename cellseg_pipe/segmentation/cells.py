@@ -71,6 +71,21 @@ class Rows:
     class_logit: NDArray[np.float64]
     peak: NDArray[np.int64]
 
+    def take(self, wanted: NDArray[Any]) -> Rows:
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        wanted : array
+            Which ones, as numpy takes it.
+
+        Returns
+        -------
+        Rows
+            Of these cells.
+        """
+        return Rows(*(getattr(self, field.name)[wanted] for field in dataclasses.fields(self)))
+
     @property
     def probability(self) -> NDArray[np.float64]:
         """How sure the network is that a cell is one."""

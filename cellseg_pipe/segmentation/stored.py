@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.packing import pack, unpack
-from cellseg_pipe.kernels import Pairs, Sums
+from cellseg_pipe.kernels import Matches, Pairs, Sums
 from cellseg_pipe.nets.windows import Record, View, nothing
 from cellseg_pipe.segmentation.cells import Rows
 from cellseg_pipe.segmentation.plan import Plan
@@ -162,7 +162,7 @@ def found_from_bytes(blob: bytes) -> Found:
     return Found(box=box, **fields)
 
 
-def tables_to_bytes(**tables: Rows | Sums | Pairs | NDArray[Any]) -> bytes:
+def tables_to_bytes(**tables: Rows | Sums | Pairs | Matches | NDArray[Any]) -> bytes:
     """Return the bytes of tables by name.
 
     Parameters

@@ -27,7 +27,7 @@ class StageLayout:
     n_batches : int
         Its jobs.
     needs : tuple of str
-        Stages that must be done before.
+        Stages that must be done before; those of other units as UNIT/STAGE.
     """
 
     name: str
@@ -178,7 +178,8 @@ class RunLayout:
             Outputs of other stages.
         """
         needs = self.unit(unit).stage(stage).needs
-        return [name for need in needs for name in self.outputs(unit, need)]
+        parts = [need.rpartition("/") for need in needs]
+        return [name for other, _, need in parts for name in self.outputs(other or unit, need)]
 
     def pattern(self, stage: str) -> str:
         """Return the name of a job's output for all units, seen from the run's folder.

@@ -31,6 +31,7 @@ from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import check_stored, paint_again
 from cellseg_pipe.stages.region import region_facts
+from cellseg_pipe.stages.related import related_facts
 from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
 from cellseg_pipe.stages.tables import write_csv, write_outlines, write_tables
 from cellseg_pipe.stages.tiles import FoundTiles
@@ -76,6 +77,7 @@ def run(unit: UnitRun) -> dict[str, Any]:
         "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams) and not others,
         "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
         **_counted(unit, tiling),
+        **related_facts(unit),
         **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
@@ -92,6 +94,7 @@ def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         "target": unit.unit.target,
         "labels": str(published.labels.relative_to(root)),
         "table": str(published.cells.relative_to(root)),
+        **({"made_from": [source.name for source in unit.sources]} if unit.sources else {}),
         "mode": tiling.plan.mode,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,

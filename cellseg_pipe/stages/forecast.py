@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_pipe.config import load_experiment
-from cellseg_pipe.cost import StageCost
+from cellseg_pipe.cost import StageCost, related_costs
 from cellseg_pipe.stages import prepare
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.plan import plan_network
-from cellseg_pipe.stages.tiling import plan_tiles
 from cellseg_pipe.stages.unit import unit_runs
 
 __all__ = ["Forecast", "run"]
@@ -104,11 +104,16 @@ def run(config: Path | str, *, jobs: int = 1) -> Forecast:
     layout_of(experiment)
     stages = []
     for unit in unit_runs(experiment):
-        if unit.needs_copy:
-            prepare.run(unit)
-        plan_network(unit)
+        if not unit.sources:
+            if unit.needs_copy:
+                prepare.run(unit)
+            plan_network(unit)
         planned = json.loads(plan_tiles(unit).read_text())["predicted"]
-        stages += [(unit.name, StageCost(**cost)) for cost in planned]
+        costs = [StageCost(**cost) for cost in planned]
+        if "overlap" in unit.digests:
+            more = related_costs(costs, unit.image.shape)
+            costs += [cost for cost in more if cost.stage in unit.digests]
+        stages += [(unit.name, cost) for cost in costs]
     there = os.statvfs(experiment.output.dir)
     free_files = there.f_favail if there.f_files else -1
     free_bytes = shutil.disk_usage(experiment.output.dir).free

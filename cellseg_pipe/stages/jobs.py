@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cellseg_pipe.paths import safe_name
 from cellseg_pipe.stages import (
     audit,
     chain,
+    made,
     masks,
     measure,
     number,
@@ -21,18 +23,20 @@ from cellseg_pipe.stages import (
     predict,
     prepare,
     qc,
+    relate,
     sift,
-    tiling,
 )
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, open_unit, unit_runs
 
-__all__ = ["Job", "finish", "jobs_of", "run_job", "run_one"]
+__all__ = ["Job", "all_jobs", "finish", "jobs_of", "run_job", "run_one"]
 
 log = logging.getLogger(__name__)
 
 LEVEL = "level"
 NETWORK = ("plan", "predict")
+# What comes when all units of an image are painted and measured, and in which order.
+LATER = {"overlap": 0, "match": 0, "compartments": 0, "judge": 1, "sift": 1, "audit": 2}
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,29 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
     Job
         In order.
     """
+    if unit.sources:
+        yield Job("tiles", 0, unit.stage("tiles").plan)
+    else:
+        yield from _network_jobs(unit)
+    yield from _batches(unit, "paint", unit.batches["paint"])
+    yield from _batches(unit, "measure", unit.batches["masks"])
+    if unit.experiment.qc.maps:
+        yield from _batches(unit, "qc", unit.batches["paint"])
+    for level in range(1, unit.n_levels):
+        yield from _batches(unit, f"{LEVEL}{level}", 1)
+    if "overlap" in unit.digests:
+        yield from _batches(unit, "overlap", unit.batches["paint"])
+        yield from _batches(unit, "match", 1)
+    if "compartments" in unit.digests:
+        yield from _batches(unit, "compartments", unit.batches["masks"])
+    if unit.experiment.qc.labels:
+        yield from _batches(unit, "judge", 1)
+        yield from _batches(unit, "sift", unit.batches["paint"])
+    yield Job("audit", 0, unit.stage("audit").plan)
+
+
+def _network_jobs(unit: UnitRun) -> Iterator[Job]:
+    """Yield the jobs that lead from pixels to numbered cells."""
     if unit.needs_copy:
         yield Job("prepare", 0, unit.stage("prepare").plan)
     yield Job("plan", 0, unit.stage("plan").plan)
@@ -79,16 +106,35 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
     if unit.mode == "planes":
         yield from _batches(unit, "link", unit.batches["masks"])
         yield from _batches(unit, "chain", 1)
-    yield from _batches(unit, "paint", unit.batches["paint"])
-    yield from _batches(unit, "measure", unit.batches["masks"])
-    if unit.experiment.qc.maps:
-        yield from _batches(unit, "qc", unit.batches["paint"])
-    for level in range(1, unit.n_levels):
-        yield from _batches(unit, f"{LEVEL}{level}", 1)
-    if unit.experiment.qc.labels:
-        yield from _batches(unit, "judge", 1)
-        yield from _batches(unit, "sift", unit.batches["paint"])
-    yield Job("audit", 0, unit.stage("audit").plan)
+
+
+def all_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
+    """Yield the jobs of several units; each needs some of those before it.
+
+    Units of one image may need each other's labels: what relates them comes when all of its units
+    are painted, and after that what publishes them.
+
+    Parameters
+    ----------
+    of_units : iterable of UnitRun
+        Image by image; of an image are all in memory.
+
+    Yields
+    ------
+    unit : UnitRun
+        Whose job it is.
+    job : Job
+        In order.
+    """
+    for _, several in itertools.groupby(of_units, key=lambda unit: unit.unit.image.name):
+        found: tuple[list[tuple[UnitRun, Job]], ...] = ([], [], [])
+        for unit in several:
+            for job in jobs_of(unit):
+                if job.stage in LATER:
+                    found[LATER[job.stage]].append((unit, job))
+                else:
+                    yield unit, job
+        yield from itertools.chain(*found)
 
 
 def _batches(unit: UnitRun, stage: str, n: int) -> Iterator[Job]:
@@ -121,7 +167,7 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
             threads=threads,
             numerics=unit.experiment.resources.numerics,
         ),
-        "tiles": lambda: tiling.plan_tiles(unit),
+        "tiles": lambda: made.plan_tiles(unit),
         "masks": lambda: masks.run(
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
@@ -135,11 +181,14 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         ),
         "link": lambda: chain.run_link(unit, batch=batch),
         "chain": lambda: chain.run(unit),
-        "paint": lambda: paint.run(unit, batch=batch, threads=threads),
+        "paint": lambda: made.run_paint(unit, batch=batch, threads=threads),
         "measure": lambda: measure.run(unit, batch=batch, threads=threads),
         "qc": lambda: qc.run(unit, batch=batch, threads=threads),
         "judge": lambda: sift.run_judge(unit),
         "sift": lambda: sift.run(unit, batch=batch, threads=threads),
+        "overlap": lambda: relate.run_overlap(unit, batch=batch, threads=threads),
+        "match": lambda: relate.run_match(unit),
+        "compartments": lambda: relate.run_compartments(unit, batch=batch, threads=threads),
         "audit": lambda: audit.run(unit),
     }
     if stage.startswith(LEVEL):

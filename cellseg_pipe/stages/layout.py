@@ -14,6 +14,7 @@ from cellseg_pipe.config import Experiment, dump, experiment_of, with_images
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import PLANS, RunLayout, StageLayout, UnitLayout
+from cellseg_pipe.stages.relation import made_needs, readers_of, related_needs
 
 __all__ = [
     "PLANS",
@@ -105,9 +106,39 @@ def keep(layout: RunLayout, text: str) -> None:
 
 def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
+    needs = made_needs(unit) if unit.sources else _network_needs(unit)
+    needs |= {"measure": ("paint",), "level1": ("paint",)}
+    top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
+    for level in range(2, unit.n_levels):
+        needs[f"level{level}"] = (f"level{level - 1}",)
+    if unit.n_levels == 1:
+        del needs["level1"]
+    needs |= related_needs(unit)
+    needs |= _qc_needs(unit, top)
+    looked = (stage for stage in ("qc", "sift") if stage in needs)
+    needs["audit"] = ("measure", top, *looked, *readers_of(unit))
+    as_many = dict.fromkeys(("seams", "link", "measure", "compartments"), "masks")
+    as_many |= dict.fromkeys(("overlap", "qc", "sift"), "paint")
+    for stage, before in needs.items():
+        n_batches = unit.batches.get(as_many.get(stage, stage), 1)
+        yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
+
+
+def _qc_needs(unit: Any, top: str) -> dict[str, tuple[str, ...]]:
+    """Return what the stages need that look at the result and leave dropped cells out."""
+    qc, relation = unit.experiment.qc, unit.relation
+    needs: dict[str, tuple[str, ...]] = {"qc": ("paint",)} if qc.maps else {}
+    if qc.labels:
+        # The table that rules are applied to says of nuclei and cells what each knows of the other.
+        related = () if relation is None else (f"{relation.cells.name}/{relation.last}",)
+        needs |= {"judge": ("measure", *related), "sift": ("judge", top)}
+    return needs
+
+
+def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
+    """Return what the stages need that lead from pixels to labels."""
     planes, iou = unit.mode == "planes", unit.experiment.stitch.seams == "iou"
-    qc = unit.experiment.qc
-    needs: dict[str, tuple[str, ...]] = {
+    return {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
         "predict": ("plan",),
@@ -117,24 +148,7 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         "number": ("seams",) if iou else ("masks",),
         **({"link": ("number",), "chain": ("link",)} if planes else {}),
         "paint": ("chain",) if planes else ("number",),
-        "measure": ("paint",),
-        **({"qc": ("paint",)} if qc.maps else {}),
-        **({"judge": ("measure",)} if qc.labels else {}),
-        "level1": ("paint",),
     }
-    top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
-    for level in range(2, unit.n_levels):
-        needs[f"level{level}"] = (f"level{level - 1}",)
-    if unit.n_levels == 1:
-        del needs["level1"]
-    if qc.labels:
-        needs["sift"] = ("judge", top)
-    needs["audit"] = ("measure", top, *(s for s in ("qc", "sift") if s in needs))
-    as_many = dict.fromkeys(("seams", "link", "measure"), "masks")
-    as_many |= dict.fromkeys(("qc", "sift"), "paint")
-    for stage, before in needs.items():
-        n_batches = unit.batches.get(as_many.get(stage, stage), 1)
-        yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
 
 
 def read_layout(path: Path | str) -> RunLayout:

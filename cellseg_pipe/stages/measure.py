@@ -24,6 +24,7 @@ from cellseg_pipe.segmentation.table import in_um, table_of
 from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.outlines import outlined
+from cellseg_pipe.stages.related import related_columns
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun, channels_of
@@ -126,14 +127,15 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
         for parts in stored_parts(unit, tiling)
         if parts
     )
+    related = related_columns(unit)
     empty = True
     # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself.
     for rows, measured in groups if measurer.sees_whole else _joined(unit, measurer, groups):
         empty = False
-        yield _table(unit, measurer, rows, measured=measured)
+        yield related(_table(unit, measurer, rows, measured=measured))
     if empty:
         rows, measured = _nothing(unit, measurer)
-        yield _table(unit, measurer, rows, measured=measured)
+        yield related(_table(unit, measurer, rows, measured=measured))
 
 
 def _measured(part: dict[str, Any]) -> Measured:
@@ -166,6 +168,9 @@ def _joined(
 def _table(
     unit: UnitRun, measurer: Measurer, rows: Rows, *, measured: Measured
 ) -> dict[str, NDArray[Any]]:
+    if unit.sources:  # of a cell there may be nothing left
+        measured = measured.only(measured.sums.label[measured.sums.area > 0])
+        rows = rows.take(np.isin(rows.id, measured.sums.label))
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
     told = tuple(names[i] for i in channels_of(unit))
     columns = table_of(measured, rows, measurer, names=told)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import marker_of
@@ -35,6 +36,7 @@ __all__ = [
     "run",
     "run_level",
     "stored_labels",
+    "write_boxes",
 ]
 
 log = logging.getLogger(__name__)
@@ -146,10 +148,37 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
     threads : int, optional
         Threads to use.
     """
-    tiling, grid = read_tiling(unit.stage("tiles")), paint_grid(unit)
+    tiling = read_tiling(unit.stage("tiles"))
     tiles = numbered_tiles(unit, tiling)
     chain = read_chain(unit)
-    paths = unit.stage("paint")
+
+    def paint(box: Box) -> NDArray[np.uint32]:
+        return painted(tiling, tiles, box, chain=chain)
+
+    write_boxes(unit, paint, batch=batch, threads=threads)
+
+
+def write_boxes(
+    unit: UnitRun,
+    paint: Callable[[Box], NDArray[np.uint32]],
+    *,
+    batch: int,
+    threads: int | None = None,
+) -> None:
+    """Write the boxes of one batch that are not done yet.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    paint : callable
+        Gives the labels of a box of level 0.
+    batch : int
+        Which batch.
+    threads : int, optional
+        Threads to use.
+    """
+    grid, paths = paint_grid(unit), unit.stage("paint")
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     with open_batch(paths, batch, keys) as work:
         if work.done:  # and published, perhaps
@@ -159,7 +188,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         for number in work.missing:
             box = grid.box(number)
             with naming(f"{unit.name}: labels of box {number}, {box}"), explained(paths.labels):
-                labels = painted(tiling, tiles, box, chain=chain)
+                labels = paint(box)
                 written = [
                     writer.write_shard(part, labels[part.relative_to(box.start).slices])
                     for part in shards_of(writer, box)

@@ -82,6 +82,8 @@ class Tiling:
         Batches of windows and of tiles.
     seams : {"exact", "iou"}
         How tiles are joined.
+    grown_px : tuple of int, optional
+        How far labels reach beyond those that they are made from; None where a network makes them.
     """
 
     plan: Plan
@@ -89,6 +91,7 @@ class Tiling:
     n_predict: int
     n_masks: int
     seams: str
+    grown_px: tuple[int, ...] | None = None
 
     def batch(self, number: int) -> list[int]:
         """Return the tiles of a batch, neighbours after each other.
@@ -149,7 +152,9 @@ def read_tiling(paths: StagePaths) -> Tiling:
         plan = dataclasses.replace(plan, region=frozen_region(paths))
     cut = (tuple(stored[name]) for name in ("block", "core", "halo"))
     tiles = TilePlan(plan.walk_shape, *cut)
-    return Tiling(plan, tiles, stored["n_predict"], stored["n_masks"], stored["seams"])
+    grown = stored.get("grown_px")
+    found = Tiling(plan, tiles, stored["n_predict"], stored["n_masks"], stored["seams"])
+    return found if grown is None else dataclasses.replace(found, grown_px=tuple(grown))
 
 
 def batch_of(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -13,7 +11,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from cellseg_pipe.config import Experiment, Unit, UnitSettings, load_experiment, settings_of, units
+from cellseg_pipe.config import (
+    Experiment,
+    Unit,
+    UnitSettings,
+    load_experiment,
+    settings_of,
+    unit_of,
+    units,
+)
 from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
@@ -24,6 +30,9 @@ from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
 from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.stages._hashes import hash_of
+from cellseg_pipe.stages.growth import Growth, growth_of
+from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.tiles import Grid
 
 __all__ = [
@@ -80,6 +89,11 @@ class UnitRun:
         Where all files of the run are.
     network_ndim : int
         Axes of the network.
+    sources : tuple of UnitRun
+        Units from whose labels its own are made, first the one that gives the ids; none where a
+        network makes them.
+    growth : Growth, optional
+        How far the labels of its source are grown.
     """
 
     unit: Unit
@@ -88,11 +102,44 @@ class UnitRun:
     image: OpenImage
     run: RunPaths
     network_ndim: int
+    sources: tuple[UnitRun, ...] = ()
+    growth: Growth | None = None
 
     @property
     def name(self) -> str:
         """Name of the unit."""
         return self.unit.name
+
+    @property
+    def origin(self) -> UnitRun:
+        """The unit whose network found the cells: this one, or the one that gives its ids."""
+        return self.sources[0].origin if self.sources else self
+
+    @cached_property
+    def relation(self) -> Relation | None:
+        """What relates this unit to another one of its image, where the experiment asks for it."""
+        said = self.experiment.relate
+        if said is None or self.unit.target not in (said.nuclei, said.cells):
+            return None
+        if self.unit.target == said.nuclei:
+            return Relation(nuclei=self, cells=self.sibling(said.cells))
+        return Relation(nuclei=self.sibling(said.nuclei), cells=self)
+
+    def sibling(self, target: str) -> UnitRun:
+        """Return another unit of the same image.
+
+        Parameters
+        ----------
+        target : str
+            Of that unit.
+
+        Returns
+        -------
+        UnitRun
+            The unit.
+        """
+        unit = unit_of(self.experiment, self.unit.image, target)
+        return _opened(self.experiment, unit, self.image)
 
     @property
     def spacing_um(self) -> tuple[float, ...] | None:
@@ -162,6 +209,34 @@ class UnitRun:
     @cached_property
     def digests(self) -> dict[str, str]:
         """A hash for each group of stages: of its settings and of all upstream."""
+        found, output = self._own_digests, self.experiment.output
+        relation, said = self.relation, (output.into_image, output.export)
+        related = [] if relation is None else [relation.digests]
+        if relation is not None and relation.cells is self:
+            found = found | relation.digests
+        judged = hash_of(found["measure"], self.experiment.qc.model_dump(), *related)
+        return found | {"judged": judged, "audit": hash_of(judged, said, self.name)}
+
+    @property
+    def labels_digest(self) -> str:
+        """The hash of this unit's labels."""
+        return self._own_digests["labels"]
+
+    @cached_property
+    def _own_digests(self) -> dict[str, str]:
+        """The hashes that other targets do not change, unless labels are made from theirs."""
+        found = self._made_digests() if self.sources else self._network_digests()
+        said = self.experiment
+        labels = hash_of(found["joined"], self.version, self.unit.target, self.batches["paint"])
+        measure = hash_of(labels, said.measure.model_dump())
+        return found | {"labels": labels, "measure": measure}
+
+    def _made_digests(self) -> dict[str, str]:
+        origin = self.origin._own_digests
+        made = hash_of([source.labels_digest for source in self.sources], self.growth)
+        return origin | {"masks": hash_of(origin["masks"], made), "joined": made}
+
+    def _network_digests(self) -> dict[str, str]:
         settings = self.chosen.settings
         cells = {name: settings[name] for name in CELL_SETTINGS if name in settings}
         network = {name: value for name, value in settings.items() if name not in cells}
@@ -171,7 +246,7 @@ class UnitRun:
         source = (self.image.identity, self.unit.image.axes)
         where = self.region_identity
         near = [settings[name] for name in WINDOW_SETTINGS]
-        predict = _hash(
+        predict = hash_of(
             *([where, near] if self.is_confined else []),
             RESULTS_VERSION,
             source,
@@ -184,23 +259,9 @@ class UnitRun:
         )
         cut = (tiles.core_px, tiles.halo_px, self.batches["masks"])
         stitch = self.experiment.stitch
-        masks = _hash(predict, cells, stitch.seams, cut, *([where] if where else []))
-        joined = _hash(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
-        output = self.experiment.output
-        labels = _hash(joined, self.version, self.unit.target, self.batches["paint"])
-        measure = _hash(labels, self.experiment.measure.model_dump())
-        judged = _hash(measure, self.experiment.qc.model_dump())
-        audit = (output.into_image, output.export)
-        return {
-            "prepare": _hash(source),
-            "predict": predict,
-            "masks": masks,
-            "joined": joined,
-            "labels": labels,
-            "measure": measure,
-            "judged": judged,
-            "audit": _hash(judged, audit, self.name),
-        }
+        masks = hash_of(predict, cells, stitch.seams, cut, *([where] if where else []))
+        joined = hash_of(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
+        return {"prepare": hash_of(source), "predict": predict, "masks": masks, "joined": joined}
 
     @cached_property
     def batches(self) -> dict[str, int]:
@@ -225,6 +286,8 @@ class UnitRun:
         StagePaths
             Under the hash of the stage.
         """
+        if self.sources and stage in OF_NETWORKS:
+            return self.origin.stage(stage)
         group = GROUP.get(stage, "labels" if stage.startswith("level") else stage)
         return self.run.unit(self.name).stage(stage, self.digests[group])
 
@@ -259,6 +322,8 @@ class UnitRun:
         return level_grid(self.image.shape, level, spacing_um=self.label_spacing)
 
 
+# Stages that a unit has not itself if its labels are made from those of others.
+OF_NETWORKS = ("prepare", "plan", "predict", "masks", "seams", "number", "link", "chain")
 # Which hash a stage goes by.
 GROUP = {
     "plan": "predict",
@@ -272,17 +337,6 @@ GROUP = {
     "judge": "judged",
     "sift": "judged",
 }
-
-
-def _hash(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, default=_said)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _said(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return str(value)
 
 
 def _model_hash(model: str | None) -> list[str] | None:
@@ -340,9 +394,46 @@ def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
     entry = unit.image
     image = open_image(entry.path, axes=entry.axes, series=entry.series)
     check_one_time(image)
-    chosen = settings_of(experiment, entry, unit.target)
+    return _opened(experiment, unit, image)
+
+
+def _opened(experiment: Experiment, unit: Unit, image: OpenImage) -> UnitRun:
+    """Return a unit of an image that is open."""
+    if unit.sources:
+        sources = tuple(
+            _opened(experiment, unit_of(experiment, unit.image, target), image)
+            for target in unit.sources
+        )
+        return made_from(sources, unit)
+    chosen = settings_of(experiment, unit.image, unit.target)
     ndim = _ndim_of(chosen.model)
     return UnitRun(unit, experiment, chosen, image, RunPaths(Path(experiment.output.dir)), ndim)
+
+
+def made_from(sources: tuple[UnitRun, ...], unit: Unit) -> UnitRun:
+    """Return a unit whose labels are made from those of others.
+
+    Parameters
+    ----------
+    sources : tuple of UnitRun
+        First the one that gives the ids.
+    unit : Unit
+        What it is.
+
+    Returns
+    -------
+    UnitRun
+        The unit.
+    """
+    made = dataclasses.replace(sources[0], unit=unit, sources=sources, growth=None)
+    if len(sources) > 1:
+        return made
+    anisotropy = made.chosen.anisotropy
+    said = made.experiment.targets[unit.target]
+    growth = growth_of(
+        said, unit.name, mode=made.mode, spacing_um=made.spacing_um, anisotropy=anisotropy
+    )
+    return dataclasses.replace(made, growth=growth)
 
 
 def check_one_time(image: OpenImage) -> None:

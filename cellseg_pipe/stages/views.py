@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.io.shards import read_box
+from cellseg_pipe.kernels import boxes_and_areas
 from cellseg_pipe.segmentation.cells import Rows
 from cellseg_pipe.segmentation.measuring import Measurer, Measuring, View
 from cellseg_pipe.segmentation.plan import Plan
@@ -16,7 +17,7 @@ from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.stages.unit import UnitRun, channels_of
 
-__all__ = ["counted", "measurer_of", "on_level_0", "view_of"]
+__all__ = ["counted", "measurer_of", "on_level_0", "seen_of", "view_of"]
 
 
 def measurer_of(unit: UnitRun, plan: Plan, *, threads: int | None = None) -> Measurer:
@@ -76,14 +77,34 @@ def view_of(
         All that the core's cells may have pixels in. Where tiles are joined by IoU, cells may have
         any width and their parts are added up: then the core.
     """
-    plan, wide = tiling.plan, core
-    if tiling.seams == "exact":
-        wide = core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape))
-    inner = on_level_0(plan, wide)
+    plan, inner = tiling.plan, seen_of(tiling, core)
     box = inner.grow(measurer.margin_px).clip(Box.of(plan.shape))
     labels = read_box(stored_labels(unit) / "0", box, threads=measurer.threads)
     pixels = image.read(box)[channels_of(unit)]
     return View(box, labels, pixels, inner, on_level_0(plan, core))
+
+
+def seen_of(tiling: Tiling, core: Box) -> Box:
+    """Return the part of level 0 whose pixels count for the cells of a core.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Of the unit.
+    core : Box
+        On the grid that particles walk on.
+
+    Returns
+    -------
+    Box
+        All that the core's cells may have pixels in. Where tiles are joined by IoU, cells may have
+        any width and their parts are added up: then the core.
+    """
+    plan = tiling.plan
+    if tiling.seams == "iou":
+        return on_level_0(plan, core)
+    wide = on_level_0(plan, core.grow(spread_px(plan)).clip(Box.of(plan.walk_shape)))
+    return wide if tiling.grown_px is None else wide.grow(tiling.grown_px).clip(Box.of(plan.shape))
 
 
 def counted(
@@ -114,6 +135,8 @@ def counted(
     elif tiling.plan.mode == "planes":  # a chain has one cell in a plane at most
         numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
     else:
+        if tiling.grown_px is not None:  # of a cell there may be nothing left
+            rows = rows.take(boxes_and_areas(view.labels, ids=rows.id).area > 0)
         peaks = rows.peak if tiling.plan.walks_level_0 else np.zeros_like(rows.peak)
         return rows.id, peaks
     # Parts of a cell are added up, so their moments count from one place: the image's corner.

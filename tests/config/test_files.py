@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from cellseg_pipe.config import Evaluate, Experiment, dump, experiment_of, load_experiment, schema
-from cellseg_pipe.config._sections import Target
+from cellseg_pipe.config._sections import Relate, Target
 from cellseg_pipe.config.experiment import ImageEntry
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
-EXAMPLES = ("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images", "regions")
+EXAMPLES = (
+    *("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images", "regions"),
+    "nuclei-and-cells",
+)
 FILES = [CONFIG / "config.yaml", *(CONFIG / "examples" / f"{name}.yaml" for name in EXAMPLES)]
 
 
@@ -88,6 +91,7 @@ def test_keys_in_comments_of_config_yaml_can_be_switched_on(tmp_path):
     found = load_experiment(tmp_path / "on.yaml")
     assert found.images[0].spacing_um == (0.5, 0.5)
     assert found.output.export == ("csv", "geojson")
+    assert found.targets["cells"].expand == found.relate.nuclei == "nuclei"
 
 
 def table_rows():
@@ -118,7 +122,8 @@ def test_the_readme_has_every_key_with_its_default():
     rest = dict(defaults(Experiment))
     known |= {f"output.{k}": v for k, v in defaults(Experiment.model_fields["output"].annotation)}
     known |= {f"evaluate.{key}": value for key, value in defaults(Evaluate)}
-    apart = ("images", "output", "targets", "evaluate")
+    known |= {f"relate.{key}": value for key, value in defaults(Relate)}
+    apart = ("images", "output", "targets", "evaluate", "relate")
     known |= {key: rest[key] for key in rest if key not in apart}
     rows = table_rows()
     assert sorted(rows) == sorted(known)

@@ -344,3 +344,59 @@ def test_what_is_dumped_gives_the_same_experiment(name, channels, diameter, own,
     image = experiment.images[0]
     assert settings_of(again, again.images[0], "a") == settings_of(experiment, image, "a")
     assert settings_of(experiment, image, "a").settings["fill"] == own.get("fill", False)
+
+
+NUCLEI = {"nuclei": {}, "bodies": {"model": "cells"}}
+
+
+def test_units_come_after_those_that_they_are_made_from(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"x")
+    given = {**LEAST, "images": [{"path": f"{tmp_path}/a.tif"}]}
+    given["targets"] = {"cells": {"expand": "nuclei", "expand_px": 3}, **NUCLEI}
+    given["relate"] = {"nuclei": "nuclei", "cells": "cells", "labels": True}
+    found = units(experiment_of(given))
+    assert [(unit.name, unit.sources) for unit in found] == [
+        ("a-nuclei", ()), ("a-bodies", ()), ("a-cells", ("nuclei",)),
+        ("a-cytoplasm", ("cells", "nuclei")),
+    ]  # fmt: skip
+    given["relate"]["labels"] = False
+    assert [unit.target for unit in units(experiment_of(given))] == ["nuclei", "bodies", "cells"]
+    assert experiment_of(yaml.safe_load(dump(experiment_of(given)))) == experiment_of(given)
+    # One network: what is said of an image is said of its target.
+    image = {"path": "a.tif", "diameter_px": 9}
+    given["targets"] = {"nuclei": {}, "cells": {"expand": "nuclei", "expand_px": 3}}
+    chosen = experiment_of({**given, "images": [image]})
+    assert settings_of(chosen, chosen.images[0], "nuclei").settings["diameter_px"] == 9
+
+
+GROWN = "{nuclei: {}, cells: {expand: nuclei, expand_um: 5"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"targets: {GROWN}, expand_px: 2}}}}", "cells.expand needs either expand_um or expand_px"),
+        ("targets: {a: {}, b: {expand: a}}", "b.expand needs either expand_um or expand_px, got n"),
+        ("targets: {a: {expand_px: 2}}", "targets.a.expand_px has no effect without expand"),
+        ("targets: {a: {expand: a, expand_px: 2}}", "targets.a.expand needs another target, got i"),
+        ("targets: {a: {expand: b, expand_px: 2}}", "got 'b': the experiment has a."),
+        (
+            f"targets: {GROWN}}}, c: {{expand: cells, expand_px: 2}}}}",
+            "'cells', which is grown its",
+        ),
+        (f"targets: {GROWN}, model: cells}}}}", "targets.cells.model has no effect with expand"),
+        (f"targets: {GROWN}, channels: [0]}}}}", "targets.cells.channels has no effect with expa"),
+        (f"targets: {GROWN}, diameter_um: 9}}}}", "targets.cells.diameter_um has no effect with"),
+        ("relate: {nuclei: nuclei, cells: cells}", "relate.cells needs the name of a target, got"),
+        ("relate: {nuclei: nuclei, cells: nuclei}", "relate.cells needs another target than nucl"),
+        ("relate: {nuclei: nuclei}", "relate.cells is missing"),
+        ("relate: {nuclei: nuclei, cells: c, min_overlap: 0}", "relate.min_overlap needs a number"),
+        (
+            "targets: {nuclei: {}, cytoplasm: {}}\n"
+            "relate: {nuclei: nuclei, cells: cytoplasm, labels: true}",
+            "targets.cytoplasm needs another name: relate.labels makes results",
+        ),
+    ],
+)
+def test_targets_that_do_not_fit_together(text, words):
+    assert words in said(text)

@@ -4,6 +4,7 @@ from cellseg_pipe.kernels._numba._jit import compile_all
 from cellseg_pipe.kernels._numba.assign import heaviest_edges
 from cellseg_pipe.kernels._numba.contours import object_contours
 from cellseg_pipe.kernels._numba.convex import convex_sizes, count_between, plane_hulls, sum_planes
+from cellseg_pipe.kernels._numba.expand import expand_labels
 from cellseg_pipe.kernels._numba.flows import flows_from_labels
 from cellseg_pipe.kernels._numba.follow import follow_flows
 from cellseg_pipe.kernels._numba.jump import jump_flows
@@ -25,6 +26,7 @@ __all__ = [
     "compile_all",
     "convex_sizes",
     "count_between",
+    "expand_labels",
     "fill_holes",
     "filter_axis",
     "flow_quality",
