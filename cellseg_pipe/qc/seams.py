@@ -27,6 +27,7 @@ SURE = 3.48  # standard deviations to both sides: 99.95 %
 UNSURE = 5e-4
 LEAST_LINES, LEAST_CELLS = 6, 30  # for the spread of rates
 # Shares of what touches a line: name, what is counted, of how many, in words.
+# Cells that are cut, or too near, mostly come in twos: half of them are independent.
 SHARES = (
     ("cut", "cut", "touching", "end flat on the seam, as if cut"),
     ("slivers", "slivers", "touching", "are slivers that begin or end at the seam"),
@@ -34,6 +35,7 @@ SHARES = (
     ("gaps", "gaps", "places", "are gaps where a cell has room"),
     ("repeats", "repeated", "rated", "of the strips beside seams are there twice"),
 )
+IN_TWOS = ("cut", "close")
 # Rates per length of a line, compared with those elsewhere.
 RATES = (
     ("density", "near", "cells near a seam"),
@@ -230,6 +232,8 @@ def _share(name: str, seam: tuple[Any, Any], other: tuple[Any, Any], *, text: st
     """Return the difference of two shares with Newcombe's interval, which zeros do not narrow."""
     if not seam[1] or not other[1]:
         return SeamFigure(name, math.nan, math.nan, 0.0, math.nan, math.nan, text)
+    together = 2 if name in IN_TWOS else 1
+    seam, other = ((count / together, of / together) for count, of in (seam, other))
     (a, a_low, a_high), (b, b_low, b_high) = _wilson(*seam), _wilson(*other)
     excess = a - b
     low = excess - math.hypot(a - a_low, b_high - b)
