@@ -43,6 +43,7 @@ MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.1
 FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
 LOOK_S, SIFT_S = 0.1, 0.05
 LOOK_BYTES, PIXEL_BYTES = 24, 8  # per voxel of labels that are looked at, and of pixels
+AS_SOURCE = ("qc", "sift")  # stages that take as much where labels are made from others
 GROW_BYTES = 24  # per voxel of labels that grow: two arrays of labels, two of distances
 GROW_S, OVERLAP_S = 0.1, 0.02  # per million voxels
 VIEWS = 6  # tiles in memory where they are joined by IoU
@@ -385,7 +386,7 @@ def made_costs(
     Returns
     -------
     list of StageCost
-        Of painting and measuring.
+        Of painting, measuring, and what takes as much in both.
     """
     of = {cost.stage: cost for cost in known}
     box = [min(edge, n) for edge, n in zip(paint_px, plan.shape, strict=True)]
@@ -404,7 +405,8 @@ def made_costs(
         memory_bytes=round(of["measure"].memory_bytes * larger),
         seconds=of["measure"].seconds * larger,
     )
-    return [painting, measuring]
+    same = [cost for cost in known if cost.stage in AS_SOURCE]
+    return [painting, measuring, *same]
 
 
 def related_costs(known: Sequence[StageCost], shape: tuple[int, ...]) -> list[StageCost]:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.kernels import Sums
 
-__all__ = ["axis_lengths", "distance_to_border", "eccentricity", "orientation", "spreads"]
+__all__ = [
+    "axis_lengths",
+    "covariances",
+    "distance_to_border",
+    "eccentricity",
+    "orientation",
+    "spreads",
+]
 
 
 def covariances(sums: Sums, proportions: Sequence[float]) -> NDArray[np.float64]:
@@ -112,7 +119,7 @@ def distance_to_border(
     Returns
     -------
     float64 array [n]
-        0 for those that touch one. A region inside the image would give its own border here.
+        0 for those that touch one.
     """
     gap = np.minimum(sums.start, np.asarray(shape) - sums.stop)
     return np.asarray((gap * np.asarray(proportions, np.float64)).min(axis=1))

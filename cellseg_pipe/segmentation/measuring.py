@@ -149,9 +149,7 @@ class Measurer:
     def margin_px(self) -> tuple[int, ...]:
         """How far beyond the pixels that count must be looked, per axis."""
         beside = int(self.measuring.shape or self.measuring.texture)
-        return tuple(
-            max(beside, reach) for reach in ring_reach(self.measuring.ring_px, self.ring_edges)
-        )
+        return tuple(max(beside, r) for r in ring_reach(self.measuring.ring_px, self.ring_edges))
 
     def view(
         self, view: View, ids: NDArray[np.uint32], peaks: NDArray[np.int64] | None = None
@@ -259,9 +257,8 @@ class Measurer:
         return object_contours(view.framed(Box(start, stop)), threads=self.threads)
 
     def _texture(self, view: View, ids: NDArray[np.uint32]) -> Tally:
-        return object_texture(
-            view.labels, view.image, ids=ids, inner=view.inside, threads=self.threads
-        )
+        inner, threads = view.inside, self.threads
+        return object_texture(view.labels, view.image, ids=ids, inner=inner, threads=threads)
 
     def _ring(self, view: View, ids: NDArray[np.uint32]) -> Tally:
         near = view.inner if self.measuring.seams == "iou" else view.box

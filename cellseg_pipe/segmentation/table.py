@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.kernels import crofton, diameter_px
 from cellseg_pipe.qc.confidence import confidence
+from cellseg_pipe.regions import border_distance_px
 from cellseg_pipe.segmentation.cells import Rows
 from cellseg_pipe.segmentation.form import (
     axis_lengths,
@@ -26,6 +27,7 @@ __all__ = ["in_um", "table_of"]
 
 Columns = dict[str, NDArray[Any]]
 AXES = {2: ("major", "minor"), 3: ("major", "middle", "minor")}
+FAR_PX = 256  # from the border of a region: what is farther is not searched
 LENGTHS = ("axis_major", "axis_middle", "axis_minor", "perimeter", "distance_to_border")
 
 
@@ -80,7 +82,9 @@ def table_of(
     if measurer.measuring.ring_px:
         columns["ring_area_px"] = measured.ring.of(sums.label)[:, 0].astype(np.int64)
     if plan.region is not None:
-        columns["region"] = plan.region.names_at(pixels_of(rows.peak, plan))
+        place = pixels_of(rows.peak, plan)
+        columns["region"] = plan.region.names_at(place)
+        columns["distance_to_region_px"] = border_distance_px(plan.region, place, most_px=FAR_PX)
     return columns
 
 

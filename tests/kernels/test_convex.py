@@ -84,6 +84,8 @@ def test_a_large_smooth_cell():
     place = np.indices((40, 44, 48)) - np.array([20, 22, 24]).reshape(3, 1, 1, 1)
     labels = ((place / np.array([17, 15, 20]).reshape(3, 1, 1, 1)) ** 2).sum(axis=0) <= 1
     volume = convex_volumes(plane_hulls(labels.astype(int)), np.array([1], np.uint32))
+    none = convex_volumes(plane_hulls(labels.astype(int)), np.array([1, 7], np.uint32))
+    assert none.tolist() == [volume[0], 0]
     assert volume.tolist() == [skimage_volume(labels)]
 
 

@@ -2,6 +2,9 @@
 
 import json
 import random
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,11 @@ from pyarrow import dataset, parquet
 from skimage.measure import regionprops_table
 
 import cellseg_pipe as cs
+from cellseg_pipe.cost import KEPT_BYTES, measure_bytes
 from cellseg_pipe.segmentation import Measuring
+from cellseg_pipe.segmentation.memory import BASE_BYTES
 from cellseg_pipe.stages import tables
+from cellseg_pipe.tiles import TilePlan
 from tests.io.test_wkb import painted
 from tests.pipeline.test_tiled_equals_whole import CASES, WINDOWS, case, tiles_of
 from tests.pipeline.worker import (
@@ -142,7 +148,8 @@ def test_outlines_are_the_pixels_of_cells(tmp_path, pool, name):
         plane[mask == 1] = row["label"]
     np.testing.assert_array_equal(again, labels)
     place = [name for name in table if name.endswith(("_px", "_um", "_um2", "_um3"))]
-    others = {"label", "probability", "flow_error", "on_border", "flagged"}
+    others = {"label", "probability", "flow_error", "confidence", "on_border"}
+    others |= {"flagged", "dropped", "qc_reason"}
     assert set(table) == others | set(place)
     # Asked for no more, they go.
     run(started(folder, name, tiles=tiles_of(CASES[name][0], blocks, 0), measure=OFF))
@@ -178,6 +185,59 @@ def test_a_table_in_parts_is_one_table_to_readers(tmp_path, monkeypatch):
             path.unlink()
         run(chosen)
         assert results_of(folder) == before and not aside.exists()
+
+
+MEMORY = """
+import sys
+from types import SimpleNamespace
+import numpy as np
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.segmentation import Measurer, Measuring, View
+
+def peak(what):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1000 for line in file if line.startswith(what))
+
+def measure(shape):
+    labels = np.zeros(shape, np.uint32)
+    grid = tuple(slice(2, None, 9) for _ in shape)
+    n = labels[grid].size
+    for step in np.ndindex((6,) * len(shape)):  # cubes, 3 px apart
+        part = labels[tuple(slice(2 + s, None, 9) for s in step)]
+        part[...] = np.arange(1, n + 1).reshape(labels[grid].shape)[tuple(map(slice, part.shape))]
+    image = np.ones((2, *shape), np.uint16)
+    plan = SimpleNamespace(
+        shape=shape, mode=f"{len(shape)}d", settings=SimpleNamespace(anisotropy=1.0)
+    )
+    inner = Box.of(shape).grow(-3)
+    measurer = Measurer(plan, Measuring(texture=True, ring_px=3), 1)
+    view = View(Box.of(shape), labels, image, inner, inner)
+    found = measurer.view(view, np.unique(labels[inner.slices])[1:])
+    assert len(found.sums.label) > 30
+
+shape = tuple(map(int, sys.argv[1].split(",")))
+measure((60,) * len(shape))  # compiles, loads
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # forgets the peak
+before = peak("VmRSS")
+measure(shape)
+print(peak("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs the peak that Linux tells"
+)
+@pytest.mark.parametrize("shape", [(2000, 1800), (60, 200, 200)])
+def test_memory_is_what_the_plan_says(shape):
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, ",".join(map(str, shape))],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    tiles = TilePlan(shape, shape, shape, (0,) * len(shape))
+    plan = types.SimpleNamespace(walks_level_0=True)
+    predicted = measure_bytes(plan, tiles, voxel_bytes=4) - BASE_BYTES - KEPT_BYTES
+    assert int(done.stdout) <= predicted <= 4 * int(done.stdout)
 
 
 @pytest.mark.parametrize("mode", ["2d", "planes", "3d"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cellseg_pipe as cs
+from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages.jobs import all_jobs, finish
 from cellseg_pipe.stages.layout import layout_of
@@ -106,7 +107,9 @@ def test_two_networks_in_every_tiling(tmp_path, pool, mode):
     path, image = picture(tmp_path, mode)
     results = []
     for number, (blocks, batches) in enumerate(TILINGS):
-        chosen = chosen_of(tmp_path, path, mode, tiles=tiles_of(mode, blocks, batches))
+        tiles = tiles_of(mode, blocks, batches)
+        measure = {"texture": True, "ring_px": 2, "outlines": True}
+        chosen = chosen_of(tmp_path, path, mode, tiles=tiles, measure=measure)
         if number == 1:
             config = config_of(chosen, tmp_path / "a.yaml")
             run_in(pool, chosen, config, order=random.Random(number))
@@ -114,6 +117,9 @@ def test_two_networks_in_every_tiling(tmp_path, pool, mode):
             run(chosen)
         assert check_related(chosen, image) >= 3
         units = ("a-nuclei", "a-cells", "a-cytoplasm")
+        for unit in units:
+            shapes = read_table(tmp_path / "out" / unit / "outlines.parquet")
+            assert set(shapes["label"]) == set(published(chosen, unit)[1]["label"])
         stored = [shards_of(tmp_path / "out" / unit) for unit in units]
         results.append((stored, [published(chosen, unit)[1] for unit in units]))
     for stored, tables in results[1:]:
@@ -174,6 +180,29 @@ def test_voxels_that_are_no_cubes_and_micrometres(tmp_path):
     voxel = 0.8 * 0.4 * 0.4
     np.testing.assert_allclose(table["nucleus_volume_um3"], table["nucleus_volume_px"] * voxel)
     np.testing.assert_allclose(table["cytoplasm_volume_um3"], table["cytoplasm_volume_px"] * voxel)
+
+
+def test_cells_of_a_region_are_grown_and_related(tmp_path):
+    path, image = picture(tmp_path, "2d")
+    image_entry = {"region": {"box_px": [[10, 20], [70, 90]]}}
+    chosen = chosen_of(
+        tmp_path,
+        path,
+        "2d",
+        image=image_entry,
+        targets=GROWN,
+        measure={"intensity": False, "shape": False},
+        tiles=tiles_of("2d", (1, 1), (1, 2, 2)),
+    )
+    run(chosen)
+    nuclei, cells = published(chosen, "a-nuclei")[0], published(chosen, "a-cells")[0]
+    np.testing.assert_array_equal(cells, cs.expand_labels(nuclei, 4.5))
+    whole = chosen_of(tmp_path, path, "2d", targets=GROWN, output={"dir": str(tmp_path / "all")})
+    run(whole)
+    assert 0 < nuclei.max() < published(whole, "a-nuclei")[0].max()
+    table = published(chosen, "a-cells")[1]
+    columns_in(table, cs.relate(nuclei, cells).cells)
+    assert [name for name in table if name.startswith("mean")] == []
 
 
 def test_tiles_joined_by_iou(tmp_path):

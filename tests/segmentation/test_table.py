@@ -1,5 +1,6 @@
 """The table of cells: as scikit-image's regionprops, in any proportions, and through planes."""
 
+import dataclasses
 import math
 import warnings
 
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import perimeter_crofton, regionprops
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.regions import region_of
 from cellseg_pipe.segmentation import (
     ImageSource,
     Measured,
@@ -187,12 +189,31 @@ def test_distances_to_the_border_and_sizes_in_um():
     assert in_um(table, None) == {}
 
 
+def test_distances_to_the_border_of_a_region():
+    """From the peak to the nearest pixel outside; beyond the image there is none."""
+    labels = np.zeros((20, 30), np.uint8)
+    labels[0:5, 0:4], labels[9:11, 7:9] = 1, 2
+    plan = plan_for(labels.shape, "2d")
+    region = region_of({"box_px": [[0, 0], [12, 20]]}, shape=labels.shape)
+    plan = dataclasses.replace(plan, region=region)
+    ids = np.array([1, 2], np.uint32)
+    rows = dataclasses.replace(rows_of(ids, 2), peak=np.array([[0, 0], [9, 7]]))
+    measurer = Measurer(plan)
+    image = np.zeros((1, 20, 30), np.uint8)
+    measured = measurer.image(labels.astype(np.uint32), image, ids=ids, peaks=rows.peak)
+    table = table_of(measured, rows, measurer, names=("a",))
+    outside = np.argwhere(~np.pad(np.ones((12, 20), bool), ((0, 8), (0, 10))))
+    expected = [np.linalg.norm(outside - peak, axis=1).min() for peak in rows.peak]
+    np.testing.assert_allclose(table["distance_to_region_px"], expected)
+    assert expected == [12, 3]
+
+
 def test_groups_that_are_off_have_no_columns():
     labels, image = np.eye(4, dtype=np.uint8), np.zeros((2, 4, 4), np.uint8)
     off = {"shape": False, "intensity": False, "quantiles": ()}
     table = described(labels, image, names=("a", "a"), **off)
     place = [f"{axis}_{what}" for axis in "yx" for what in ("px", "start_px", "stop_px")]
-    said = ["probability", "flow_error", "on_border", "distance_to_border_px"]
+    said = ["probability", "flow_error", "confidence", "on_border", "distance_to_border_px"]
     assert set(table) == {"label", *place, "area_px", "diameter_px", *said}
     more = described(labels, image, names=("a", "a"), **off | {"texture": True, "ring_px": 2})
     added = {"texture_a_0", "texture_a_1", "ring_mean_a_0", "ring_mean_a_1", "ring_area_px"}

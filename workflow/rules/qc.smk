@@ -8,7 +8,7 @@ rule qc:
         RUN.log("qc"),
     benchmark:
         RUN.benchmark("qc")
-    threads: RUN.threads
+    threads: RUN.threads("qc")
     resources:
         mem_mb=RUN.memory_mb("qc"),
         runtime=RUN.minutes("qc"),
@@ -47,7 +47,7 @@ rule sift:
         RUN.log("sift"),
     benchmark:
         RUN.benchmark("sift")
-    threads: RUN.threads
+    threads: RUN.threads("sift")
     resources:
         mem_mb=RUN.memory_mb("sift"),
         runtime=RUN.minutes("sift"),
