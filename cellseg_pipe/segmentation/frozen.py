@@ -35,7 +35,7 @@ def plan_to_json(plan: Plan) -> Any:
     object
         Dicts, lists, numbers, texts.
     """
-    return _plain(dataclasses.replace(plan, region=None))
+    return _plain(plan)
 
 
 def plan_from_json(stored: Any) -> Plan:
@@ -59,7 +59,7 @@ def plan_from_json(stored: Any) -> Plan:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+        names = [field.name for field in dataclasses.fields(value) if field.compare]
         return {TAG: type(value).__name__} | {n: _plain(getattr(value, n)) for n in names}
     if isinstance(value, np.ndarray):
         return {TAG: "array", "dtype": value.dtype.str, "values": value.tolist()}
