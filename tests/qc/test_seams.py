@@ -184,8 +184,7 @@ def test_volumes():
     core = (36, 55, 60)
     assert cs.seam_score(labels, core).score == 0
     score = cs.seam_score(faults.naive(labels, core, bent_px=1.0), core)
-    # Some 200 cells are too few to be sure of those that are too near, which come in twos.
-    assert figure(score, "cut").low > 0.2 and figure(score, "close").excess > 0.01
+    assert figure(score, "cut").low > 0.2 and figure(score, "slivers").low > 0.05
 
 
 def test_a_store_is_read_block_by_block(tmp_path, monkeypatch):
