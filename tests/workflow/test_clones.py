@@ -96,7 +96,7 @@ def test_jobs_of_two_images_and_two_targets(clone, tmp_path):
     )
     done = runs.snakemake("--configfile", config, "--dry-run", cwd=clone, clone=clone)
     assert done.returncode == 0, done.stdout
-    once = dict.fromkeys(("plan", "tiles", "number", "paint", "audit"), 4)
+    once = dict.fromkeys(("plan", "tiles", "number", "paint", "qc", "audit"), 4)
     twice = dict.fromkeys(("predict", "masks", "measure"), 8)
     assert runs.jobs_in(done.stdout) == once | twice | {"summary": 1}
     for unit in ("b-nuclei", "b-large", "c-nuclei", "c-large"):
