@@ -54,7 +54,7 @@ def test_a_change_reruns_what_depends_on_it(related):
         targets=TARGETS | sections["targets"], tiles=TILES,
         relate={"nuclei": "nuclei", "cells": "cells", "labels": True},
     )  # fmt: skip
-    assert runs.planned(farther, cwd=cwd) == MADE | RELATED | END | {"audit": 3}
+    assert runs.planned(farther, cwd=cwd) == MADE | RELATED | END | {"audit": 3, "qc": 2}
 
 
 def test_status_and_forecast_know_all_stages(related, monkeypatch):
