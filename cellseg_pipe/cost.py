@@ -19,6 +19,7 @@ from cellseg_pipe.tiles import TilePlan
 
 __all__ = [
     "Cost",
+    "Rates",
     "Size",
     "StageCost",
     "check_fits",
@@ -33,13 +34,11 @@ __all__ = [
 
 LABELS_BYTES = 4
 KEPT_BYTES = 200_000_000  # chunks that are kept while pixels are read, and what freeing leaves
-STORED_BYTES = (
-    0.12  # per voxel of stored labels with their pyramid, a little above what was measured
-)
+STORED_BYTES = 0.12
 STYLE_BYTES = 1024  # of a window's record
 FILES_PER_JOB = 4  # claim, data, ledger, done
-# Seconds per million voxels on one core; what the network takes is measured by the plan.
-MASKS_S, PAINT_S, MEASURE_S = 0.4, 0.08, 0.1
+# Seconds per million voxels on one core: see `Rates`.
+MEASURE_S = 0.1  # and channel
 FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
 LOOK_S, SIFT_S = 0.1, 0.05
 LOOK_BYTES, PIXEL_BYTES = 24, 8  # per voxel of labels that are looked at, and of pixels
@@ -216,6 +215,35 @@ def check_fits(cost: Cost, limit_bytes: int | None, *, what: str, mend: str = ME
 
 
 @dataclass(frozen=True)
+class Rates:
+    """What the stages take per voxel and job: usual values, or those of an image and a machine.
+
+    Parameters
+    ----------
+    masks_s, paint_s : float
+        Seconds per million voxels: that tiles look at, and of the image.
+    measure_s : float, optional
+        The same of the image, with all its channels; by default as channels and axes say.
+    masks_bytes, paint_bytes, measure_bytes : float
+        Stored per voxel, of labels with their pyramid; a little above what was measured.
+    filled : float
+        Share of the windows that are not blank, which the network leaves out.
+    start_s, network_start_s : float
+        Until a job begins with its work, and one that loads the network.
+    """
+
+    masks_s: float = 0.4
+    paint_s: float = 0.08
+    measure_s: float | None = None
+    masks_bytes: float = STORED_BYTES
+    paint_bytes: float = STORED_BYTES
+    measure_bytes: float = STORED_BYTES
+    filled: float = 1.0
+    start_s: float = 0.0
+    network_start_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Size:
     """How large a unit is, and into what it is cut.
 
@@ -235,6 +263,8 @@ class Size:
         Memory of running it, where the network is known.
     seams : {"exact", "iou"}
         How tiles are joined.
+    rates : Rates
+        What the stages take.
     look_px : tuple of int
         Edge of a box that quality control looks at; empty where it does not.
     """
@@ -247,6 +277,7 @@ class Size:
     window_s: float
     predict_bytes: int | None = None
     seams: str = "exact"
+    rates: Rates = Rates()
     look_px: tuple[int, ...] = ()
 
 
@@ -294,7 +325,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     list of StageCost
         In order.
     """
-    voxels = math.prod(plan.shape)
+    rates, millions = size.rates, math.prod(plan.shape) / 1e6
     outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
     n_tiles, walked = _searched(plan, tiles, seams=size.seams)
     asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
@@ -303,46 +334,49 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         n * math.prod(view.lattice.edge) for n, view in zip(asked, plan.views, strict=True)
     )
     boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
-    in_tile, records = masks_bytes(plan, tiles), 2 * plan.n_outputs * windows
+    in_tile = masks_bytes(plan, tiles)
+    records = rates.filled * (2 * plan.n_outputs * windows + STYLE_BYTES * n_windows)
     # What tiles see is kept while a box is painted, where more than one tile may paint a cell.
     views = VIEWS * LABELS_BYTES * outer if size.seams == "iou" else 0
+    painting = paint_bytes(size.paint_px, plan) + views
     # What was timed is a window of the first view: those of other sides may be flatter.
-    network_s = size.window_s * windows / math.prod(plan.views[0].lattice.edge)
+    network_s = rates.filled * size.window_s * windows / math.prod(plan.views[0].lattice.edge)
     running = predict_bytes(plan) if size.predict_bytes is None else size.predict_bytes
-    rows = [
-        ("predict", n_windows, running, network_s, records, 0),
-        ("masks", n_tiles, in_tile, MASKS_S * walked / 1e6, STORED_BYTES * walked, 0),
-        (
-            "paint",
+    measure_s = rates.measure_s
+    if measure_s is None:
+        measure_s = MEASURE_S * size.n_channels + FORM_S[len(plan.shape)]
+    rows = {
+        "predict": (n_windows, running, network_s, records, 0),
+        "masks": (n_tiles, in_tile, rates.masks_s * walked / 1e6, rates.masks_bytes * walked, 0),
+        "paint": (
             boxes,
-            paint_bytes(size.paint_px, plan) + views,
-            PAINT_S * voxels / 1e6,
-            STORED_BYTES * voxels,
+            painting,
+            rates.paint_s * millions,
+            rates.paint_bytes * millions * 1e6,
             size.n_files,
         ),
-        (
-            "measure",
+        "measure": (
             n_tiles,
             measure_bytes(plan, tiles, voxel_bytes=size.voxel_bytes),
-            (MEASURE_S * size.n_channels + FORM_S[len(plan.shape)]) * voxels / 1e6,
-            STORED_BYTES * voxels,
+            measure_s * millions,
+            rates.measure_bytes * millions * 1e6,
             2,
         ),
-    ]
+    }
     if "qc" in size.n_jobs:
         n_looks = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.look_px, strict=True))
-        rows.append(
-            ("qc", n_looks, look_bytes(plan, size), LOOK_S * size.n_channels * voxels / 1e6, 0, 0)
-        )
+        looking_s = LOOK_S * size.n_channels * millions
+        rows["qc"] = (n_looks, look_bytes(plan, size), looking_s, 0, 0)
     if "sift" in size.n_jobs:
-        memory, disk = paint_bytes(size.paint_px, plan), STORED_BYTES * voxels
-        rows.append(("sift", boxes, memory, SIFT_S * voxels / 1e6, disk, size.n_files))
+        memory, disk = paint_bytes(size.paint_px, plan), STORED_BYTES * millions * 1e6
+        rows["sift"] = (boxes, memory, SIFT_S * millions, disk, size.n_files)
     found = []
-    for stage, n, memory, seconds, disk, files in rows:
+    for stage, (n, memory, seconds, disk, files) in rows.items():
         n_jobs = size.n_jobs[stage]
-        style = STYLE_BYTES * n if stage == "predict" else 0
+        start_s = rates.network_start_s if stage == "predict" else rates.start_s
+        seconds += n_jobs * start_s
         n_files = files + FILES_PER_JOB * n_jobs
-        found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk) + style, n_files))
+        found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk), n_files))
     return found
 
 

@@ -188,6 +188,11 @@ class UnitPaths:
         """Folder of the stages."""
         return self.run.runs / safe_name(self.name)
 
+    @property
+    def rates(self) -> Path:
+        """What `plan --calibrate` measured of this unit."""
+        return self.scratch / "rates.json"
+
     def stage(self, stage: str, digest: str) -> StagePaths:
         """Return the files of a stage.
 
@@ -282,6 +287,16 @@ class StagePaths:
     def done(self, batch: int) -> Path:
         """Return the file that says that a batch is done, and by which files."""
         return self.root / "done" / f"{batch:04d}.json"
+
+    @property
+    def costs(self) -> Path:
+        """What the stages of a unit take, where that was measured after its tiles were planned."""
+        return self.root / "costs.json"
+
+    @property
+    def gate(self) -> Path:
+        """What says to the workflow that all batches are done, where there are many."""
+        return self.root / "done" / "all"
 
     def attempts(self) -> dict[int, tuple[int, ...]]:
         """Return the tokens, ascending, of each batch of which there is any file."""

@@ -333,12 +333,13 @@ def equal_batches(costs: Sequence[int] | NDArray[np.int64], n_batches: int) -> N
         )
     if costs.sum() == 0:
         costs = np.ones_like(costs)
-    # An item goes where its middle falls. Doubled and in Python integers, so it is exact. Items at
-    # the end that cost nothing fall on the end of the last batch.
+    # An item goes where its middle falls. Doubled and in integers, so it is exact. Items at the end
+    # that cost nothing fall on the end of the last batch.
     middles = 2 * np.cumsum(costs) - costs
     total = 2 * int(costs.sum())
-    places = [int(middle) * n_batches // total for middle in middles]
-    return np.minimum(np.array(places, np.int64), n_batches - 1)
+    if total * n_batches > np.iinfo(np.int64).max:
+        middles = middles.astype(object)
+    return np.minimum(np.asarray(middles * n_batches // total, np.int64), n_batches - 1)
 
 
 def block_ranks(

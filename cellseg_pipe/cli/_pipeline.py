@@ -1,4 +1,4 @@
-"""The commands of the pipeline: init, plan, run, status, validate, and one job of a run."""
+"""The commands of the pipeline, from an experiment file to its results; and one job of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def add_pipeline(
     common : ArgumentParser
         What all commands take.
     """
-    for add in (_add_init, _add_plan, _add_run, _add_status, _add_validate, _add_job):
+    adders = (_add_init, _add_plan, _add_run, _add_status, _add_cancel, _add_clean)
+    for add in (*adders, _add_validate, _add_job):
         add(commands, common)
 
 
@@ -62,13 +63,18 @@ def _add_plan(commands: Commands[argparse.ArgumentParser], common: argparse.Argu
     )
     parser.add_argument("config", type=Path, help="the experiment file")
     parser.add_argument("--jobs", type=int, default=1, help="jobs that run side by side")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="try a few tiles of each image first; what they take is kept with the run",
+    )
     parser.set_defaults(command=_plan)
 
 
 def _plan(options: argparse.Namespace) -> int:
     from cellseg_pipe.stages import forecast
 
-    prediction = forecast.run(options.config, jobs=options.jobs)
+    prediction = forecast.run(options.config, jobs=options.jobs, calibrate=options.calibrate)
     print(prediction.text)
     return 0 if prediction.fits else 1
 
@@ -116,6 +122,64 @@ def _status(options: argparse.Namespace) -> int:
     found = status.read_status(options.dir)
     print(found.text)
     return 0 if found.complete else 1
+
+
+def _add_cancel(
+    commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "cancel",
+        parents=[common],
+        help="stop the run that works in a folder; it can be gone on with",
+        description="Interrupt the run that holds the folder on this machine, and wait until it and"
+        " its jobs have stopped. What is done is kept.",
+    )
+    parser.add_argument("dir", type=Path, help="folder of the results")
+    parser.add_argument("--wait", type=float, default=60.0, metavar="S", help="seconds (60)")
+    parser.set_defaults(command=_cancel)
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    from cellseg_pipe.engines.stop import cancel
+
+    print(cancel(options.dir, wait_s=options.wait))
+
+
+def _add_clean(
+    commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    parser = commands.add_parser(
+        "clean",
+        parents=[common],
+        help="free what a folder can do without",
+        description="List what no experiment of the folder names, and what crashes have left. With"
+        " --yes it is removed. Published results are never touched.",
+    )
+    parser.add_argument("dir", type=Path, help="folder of the results")
+    parser.add_argument(
+        "--scratch", action="store_true", help="windows and tiles of finished units too"
+    )
+    parser.add_argument(
+        "--old", action="store_true", help="what only earlier experiments of the folder name too"
+    )
+    parser.add_argument("--yes", action="store_true", help="remove it")
+    parser.set_defaults(command=_clean)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from cellseg_pipe.engines.stop import idle
+    from cellseg_pipe.stages import clean
+
+    asked = {"old": options.old, "scratch": options.scratch}
+    scopes = ("orphans", *(name for name, wanted in asked.items() if wanted))
+    clean.layouts_in(options.dir)  # refuses a folder without a run before it makes a lock there
+    with idle(options.dir, job="cellseg clean"):
+        found = clean.find(options.dir, scopes)
+        print(clean.text_of(found, options.dir))
+        if options.yes:
+            clean.remove(found)
+    if found and not options.yes:
+        print("nothing was removed: --yes does it")
 
 
 def _add_validate(

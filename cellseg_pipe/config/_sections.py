@@ -326,3 +326,5 @@ class Resources(Section):
     """Threads of a job; auto: all that it may use."""
     memory_gb: Auto | Annotated[float, Field(strict=True, gt=0, le=1e5, allow_inf_nan=False)] = 3.0
     """What one job may take; a plan that needs more is refused. auto: what the machine has."""
+    disk: Literal["strict", "relaxed"] = "strict"
+    """strict: a run is refused that is predicted not to fit on the disk or into the quota."""

@@ -9,7 +9,10 @@ from typing import Any
 
 import psutil
 
-__all__ = ["earlier_jobs", "log_in"]
+from cellseg_pipe.ledger import RunLock
+from cellseg_pipe.paths import RunPaths
+
+__all__ = ["earlier_jobs", "lock_of_run", "log_in"]
 
 STATE = ".snakemake"
 
@@ -74,3 +77,28 @@ def earlier_jobs(root: Path) -> list[int]:
         if is_job and cwd and Path(cwd) == root.resolve():
             found.append(process.pid)
     return sorted(found)
+
+
+def lock_of_run(paths: RunPaths) -> RunLock:
+    """Take the lock of a run's folder, in which no jobs are left either.
+
+    Parameters
+    ----------
+    paths : RunPaths
+        Of the run.
+
+    Returns
+    -------
+    RunLock
+        Held.
+    """
+    lock = RunLock(paths.run_lock, job="snakemake")
+    lock.__enter__()
+    if pids := earlier_jobs(paths.root):
+        lock.__exit__(None, None, None)
+        numbers = " ".join(map(str, pids))
+        raise ValueError(
+            f"jobs of an earlier start still work in {paths.root}: processes {numbers}. Wait until"
+            f" they end, or end them (cellseg cancel {paths.root}), and start again."
+        )
+    return lock

@@ -10,8 +10,9 @@ from cellseg_pipe.config import Experiment
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages.evaluate_run import score
-from cellseg_pipe.stages.jobs import Job, all_jobs, finish, run_job
+from cellseg_pipe.stages.jobs import Job, finish, open_jobs, run_job
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.room import check_room
 from cellseg_pipe.stages.unit import UnitRun, unit_runs
 
 __all__ = ["run"]
@@ -45,9 +46,8 @@ def run(
     paths.root.mkdir(parents=True, exist_ok=True)
     with RunLock(paths.run_lock, job="cellseg run"):
         layout = layout_of(experiment)
-        for unit, job in all_jobs(unit_runs(experiment)):
-            if job.output.exists():
-                continue
+        check_room(layout)
+        for unit, job in open_jobs(unit_runs(experiment)):
             if on_job:
                 on_job(unit, job)
             run_job(unit, job.stage, batch=job.batch, threads=threads)

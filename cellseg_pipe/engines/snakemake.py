@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -17,9 +16,11 @@ from cellseg_pipe.engines._snakemake_branches import (
     asked_before,
     workflow_error,
 )
-from cellseg_pipe.engines._snakemake_state import earlier_jobs, log_in
+from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.machine import available_bytes, available_threads
+from cellseg_pipe.stages.costs import planned_costs
+from cellseg_pipe.stages.room import check_room
 
 __all__ = ["SNAKEFILE", "Workflow"]
 
@@ -179,6 +180,26 @@ class Workflow:
 
         return needed
 
+    @property
+    def gate(self) -> str:
+        """What stands for all outputs of a stage, with wildcards."""
+        return self._layout.pattern("{stage}").replace("{batch}.json", "all")
+
+    def gated(self, wildcards: Any) -> list[str]:
+        """Return what a gate stands for.
+
+        Parameters
+        ----------
+        wildcards : Wildcards
+            Of the gate.
+
+        Returns
+        -------
+        list of str
+            Files.
+        """
+        return self._layout.outputs(wildcards.unit, wildcards.stage)
+
     def log(self, stage: str) -> str:
         """Return the log of a rule.
 
@@ -278,29 +299,20 @@ class Workflow:
     def _planned(self, unit: str, stage: str) -> Mapping[str, float]:
         """Return what the plan of a unit predicts of a stage; nothing before it is made."""
         if unit not in self._known:
-            plan = self._layout.files(unit, "tiles").plan
-            if not plan.exists():
+            costs = planned_costs(self._layout.files(unit, "tiles"))
+            if not costs:
                 return {}
-            costs = json.loads(plan.read_text())["predicted"]
             self._known[unit] = {cost["stage"]: cost for cost in costs}
         return self._known[unit].get(LIKE.get(stage, stage), {})
 
     def begin(self) -> None:
         """Keep other runs from this folder, and make it that of this one."""
-        paths = self._layout.paths
-        lock = RunLock(paths.run_lock, job="snakemake")
         try:
-            lock.__enter__()
-        except Held as error:
-            raise workflow_error(str(error)) from None
-        self._lock = lock
-        if pids := earlier_jobs(paths.root):
+            self._lock = lock_of_run(self._layout.paths)
+            check_room(self._layout)
+        except (Held, ValueError) as error:
             self.end()
-            numbers = " ".join(map(str, pids))
-            raise workflow_error(
-                f"jobs of an earlier start still work in {paths.root}: processes {numbers}. Wait"
-                f" until they end, or end them (kill {numbers}), and start again."
-            )
+            raise workflow_error(str(error)) from None
         self._asked.keep()
 
     def end(self) -> None:

@@ -66,13 +66,12 @@ def run(
 
 def _in_process(experiment: Experiment, *, cores: int | None, dry_run: bool) -> int:
     from cellseg_pipe.engines import process
-    from cellseg_pipe.stages.jobs import all_jobs
+    from cellseg_pipe.stages.jobs import open_jobs
     from cellseg_pipe.stages.unit import unit_runs
 
     if dry_run:
-        for unit, job in all_jobs(unit_runs(experiment)):
-            if not job.output.exists():
-                print(f"{unit.name} {job.stage} {job.batch}")  # noqa: T201
+        for unit, job in open_jobs(unit_runs(experiment)):
+            print(f"{unit.name} {job.stage} {job.batch}")  # noqa: T201
         return 0
     with _shown(Path(experiment.output.dir)):
         process.run(experiment, threads=cores)

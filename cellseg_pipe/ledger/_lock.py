@@ -66,6 +66,14 @@ class RunLock:
             release_claim(self._mine)
         self._mine = None
 
+    def holder(self) -> Holder | None:
+        """Return who holds the lock; None if nobody does, or if the holder died here."""
+        numbers = self._numbers() if self._path.parent.is_dir() else []
+        holder = patient_holder(self._file(max(numbers))) if numbers else None
+        if holder is None or holder.released or holder.alive is False:
+            return None
+        return holder
+
     def _file(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
 

@@ -6,9 +6,9 @@ import difflib
 import json
 import logging
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -291,15 +291,14 @@ def _check_free(target: Path, name: str, sha256: str) -> None:
 
 def _copy_whole(source: Path, target: Path, sha256: str) -> None:
     """Copy a file that was checked; the copy appears whole, and is what was checked."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    name = target.with_name(f".{target.name}.{secrets.token_hex(8)}")  # its mode follows the umask
     try:
-        with open(handle, "wb") as file, source.open("rb") as content:
+        with open(name, "xb") as file, source.open("rb") as content:
             shutil.copyfileobj(content, file)
             file.flush()
             os.fsync(file.fileno())
-        if sha256_of(Path(name)) != sha256:
+        if sha256_of(name) != sha256:
             raise OSError(f"{source} changed while it was copied")
-        os.chmod(name, 0o644)
         os.replace(name, target)
     except BaseException:
         os.unlink(name)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.kernels.link import check_threshold
+from cellseg_pipe.segmentation._seams_gather import (
+    Gathered,
+    is_meant,
+    key_of,
+    limits_of,
+    lone_cells,
+)
 from cellseg_pipe.segmentation._seams_join import Edges, join_nodes, mutual_links
 from cellseg_pipe.segmentation._seams_nodes import Nodes
-from cellseg_pipe.segmentation._seams_rank import Claims, claims_of, settle
-from cellseg_pipe.segmentation._seams_view import SeamTable
-from cellseg_pipe.segmentation.places import in_region
+from cellseg_pipe.segmentation._seams_rank import claims_of, settle
 from cellseg_pipe.segmentation.plan import Plan
-from cellseg_pipe.segmentation.tiled import BLOCK_PX, rules_of
-from cellseg_pipe.tiles import ID_MAX, Grid
 
-__all__ = ["Conflicts", "Linked", "Part", "link_views"]
+__all__ = ["Conflicts", "Part", "Settled", "settle_seams"]
 
 
 @dataclass(frozen=True)
@@ -69,83 +71,100 @@ class Part:
     paints: NDArray[np.uint8]
     owner: NDArray[np.bool_]
 
+    def __getitem__(self, rows: slice) -> Part:
+        """Return some of the rows."""
+        return Part(**{name: values[rows] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True)
-class Linked:
-    """What the cells of all tiles are called, tile by tile.
+class Settled:
+    """What was decided of all tiles together; `parts` gives what it means for each.
 
     Parameters
     ----------
-    number : int64 array [n_tiles]
-        Tiles, ascending.
-    first : int64 array [n_tiles + 1]
-        Where the rows of each tile begin.
-    component : uint32 array [n]
-        Row of the first member of the cell that each row belongs to.
-    parts : Part
-        One row per cell of a tile.
+    plan : Plan
+        Of the image.
+    number, first : int64 array
+        Tiles, and where the rows of each begin.
+    row : int64 array [m]
+        Rows that share pixels with other tiles' cells.
+    component : int64 array [m]
+        Row of the first member of the cell that each belongs to.
+    shared : Part
+        Of these rows.
+    lone_id : uint32 array [k]
+        Numbers of the other cells that get one, in order of rows.
+    lone_rank : int
+        Ranks up to this one are taken.
     conflicts : Conflicts
         Links that were refused.
-    hidden : int64 array [m]
+    hidden : int64 array [h]
         Rows of the owners of cells that others left too little of.
     """
 
+    plan: Plan
     number: NDArray[np.int64]
     first: NDArray[np.int64]
-    component: NDArray[np.uint32]
-    parts: Part
+    row: NDArray[np.int64]
+    component: NDArray[np.int64]
+    shared: Part
+    lone_id: NDArray[np.uint32]
+    lone_rank: int
     conflicts: Conflicts
     hidden: NDArray[np.int64]
 
     @property
     def n_cells(self) -> int:
-        """How many cells there are; their ids are 1 to this."""
-        return int(self.parts.id.max(initial=0))
+        """How many cells there are."""
+        return max(int(self.lone_id.max(initial=0)), int(self.shared.id.max(initial=0)))
 
-    def of(self, number: int) -> Part:
-        """Return the part of one tile.
+    def parts(self, tiles: Iterable[Nodes]) -> Iterator[Part]:
+        """Yield what the cells of each tile are called.
 
         Parameters
         ----------
-        number : int
-            Of the tile.
+        tiles : iterable of Nodes
+            All that were linked, ascending.
 
-        Returns
-        -------
+        Yields
+        ------
         Part
-            Its rows.
+            Of each.
         """
-        place = int(np.searchsorted(self.number, number))
-        if place == len(self.number) or self.number[place] != number:
-            raise ValueError(
-                f"Linked.of needs one of the {len(self.number)} tiles that were linked, got"
-                f" {number}. Link the nodes of all tiles."
+        n_lone = n_named = 0
+        for nodes, begin, end in zip(tiles, self.first[:-1], self.first[1:], strict=True):
+            low, high = np.searchsorted(self.row, (begin, end))
+            shared, n = self.row[low:high] - begin, len(nodes.peak)
+            part = Part(
+                id=np.zeros(n, np.uint32),
+                rank=np.zeros(n, np.uint32),
+                paints=np.zeros(n, np.uint8),
+                owner=np.ones(n, bool),
             )
-        rows = slice(int(self.first[place]), int(self.first[place + 1]))
-        return Part(**{name: values[rows] for name, values in vars(self.parts).items()})
+            for name, values in vars(self.shared).items():
+                getattr(part, name)[shared] = values[low:high]
+            lone = lone_cells(nodes, shared, self.plan)
+            named = lone.row[lone.meant]
+            part.id[named] = self.lone_id[n_named : n_named + named.size]
+            part.paints[lone.row] = lone.paints
+            # These share no pixel with another tile's cell: any rank of their own serves.
+            part.rank[lone.row] = self.lone_rank + n_lone + 1 + np.arange(lone.row.size)
+            n_lone, n_named = n_lone + lone.row.size, n_named + named.size
+            yield part
 
 
-def link_views(
-    nodes: Iterable[Nodes],
-    tables: Iterable[SeamTable],
-    *,
-    plan: Plan,
-    seam_iou: float = 0.5,
-) -> Linked:
+def settle_seams(gathered: Gathered, *, plan: Plan, seam_iou: float) -> Settled:
     """Decide which cells of tiles are one cell, and number the cells.
 
     Two cells of two tiles are linked if each is the other's best, by IoU where both windows are.
     Links are made over all pairs of tiles in order of IoU, then of shared pixels, then of tiles and
-    peaks. Ids go by block of the owner's peak, then by place of the peak, as without seams. Nothing
-    depends on the order of the arguments.
+    peaks. Ids go by block of the owner's peak, then by place of the peak, as without seams; of
+    cells with one peak those that one tile alone sees come first.
 
     Parameters
     ----------
-    nodes : iterable of Nodes
-        All tiles.
-    tables : iterable of SeamTable
-        All pairs of tiles whose windows overlap, each once; those without shared cells may be left
-        out.
+    gathered : Gathered
+        From all tiles.
     plan : Plan
         Of the image. Its limits of size are those for cells that no window shows whole; for the
         others they were applied already.
@@ -154,118 +173,66 @@ def link_views(
 
     Returns
     -------
-    Linked
-        Of each cell of each tile: its number and how it is painted.
+    Settled
+        For all tiles.
     """
     check_threshold(seam_iou)
-    tiles = sorted(nodes, key=lambda tile: tile.number)
-    number = np.asarray([tile.number for tile in tiles], np.int64)
-    first = np.cumsum([0, *(len(tile.peak) for tile in tiles)]).astype(np.int64)
-    if (number[1:] == number[:-1]).any() or first[-1] > ID_MAX:
-        raise ValueError(
-            f"link_views needs each tile once and at most {ID_MAX} cells, got {len(number)} tiles"
-            f" with {first[-1]}."
-        )
-    tile = np.repeat(np.arange(len(tiles)), np.diff(first))
-    every = _together(tiles, ndim=len(plan.walk_shape))
-    edges = _edges(tables, number, first)
+    first, row, nodes, edges = gathered.first, gathered.row, gathered.nodes, gathered.edges
+    tile = np.searchsorted(first, row, "right") - 1
     links = mutual_links(edges, tile, seam_iou=seam_iou)
     component, refused = join_nodes(links, tile)
-    rules = rules_of(plan, None)
-    limits = {name: rules[name] for name in ("min_size_px", "max_size_px")}
-    claims = claims_of(component, every, **limits)
-    rank, hidden = settle(claims, edges, every, min_size_px=limits["min_size_px"])
-    blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
-    owners = every.peak[claims.owner]
-    meant = np.ones(len(owners), bool) if plan.mode == "planes" else in_region(owners, plan)
-    parts = _numbered(claims, rank, every, blocks=blocks, meant=meant)
-    conflicts = _conflicts(links[refused], every, number=number, first=first)
-    return Linked(number, first, component, parts, conflicts, hidden)
-
-
-def _together(tiles: list[Nodes], *, ndim: int) -> Nodes:
-    """Return the nodes of all tiles."""
-    flags, counts = np.zeros(0, bool), np.zeros(0, np.int64)
-    places = np.zeros((0, ndim), np.int64)
-
-    def column(name: str, empty: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([empty, *(getattr(tile, name) for tile in tiles)])
-
-    return Nodes(
-        number=-1,
-        peak=column("peak", places),
-        anchor=column("anchor", places),
-        size=column("size", counts),
-        core_size=column("core_size", counts),
-        complete=column("complete", flags),
-        kept=column("kept", flags),
-        on_border=column("on_border", flags),
-    )
-
-
-def _edges(
-    tables: Iterable[SeamTable], number: NDArray[np.int64], first: NDArray[np.int64]
-) -> Edges:
-    """Return the pairs of all tables, by row and ascending."""
-    ordered = sorted(tables, key=lambda table: (table.left_number, table.right_number))
-    pairs = [(table.left_number, table.right_number) for table in ordered]
-    if len(set(pairs)) < len(pairs):
-        raise ValueError("link_views needs one table for each two tiles, got some twice.")
-    ends = np.searchsorted(number, np.asarray(pairs, np.int64).reshape(-1, 2))
-    known = ends < number.size
-    if not known.all() or (number[ends] != np.asarray(pairs).reshape(-1, 2)).any():
-        raise ValueError("link_views needs the nodes of all tiles in its tables, some are missing.")
-    columns: list[list[NDArray[np.int64]]] = [[np.zeros(0, np.int64)] for _ in range(6)]
-    for table, (left, right) in zip(ordered, first[ends], strict=True):
-        overlaps = table.overlaps
-        rows = (
-            left - 1 + overlaps.left.astype(np.int64),
-            right - 1 + overlaps.right.astype(np.int64),
-        )
-        values = (*rows, overlaps.shared, overlaps.union, table.in_left, table.in_right)
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
-    return Edges(*(np.concatenate(column) for column in columns))
-
-
-def _numbered(
-    claims: Claims,
-    rank: NDArray[np.uint32],
-    nodes: Nodes,
-    *,
-    blocks: Grid,
-    meant: NDArray[np.bool_],
-) -> Part:
-    """Name the painted cells by block of the owner's peak, then by its place, then by tile.
-
-    Cells that are not meant keep others from their pixels, and have no number.
-    """
-    cells = np.flatnonzero((rank > 0) & meant)
-    peak = nodes.peak[claims.owner[cells]]
-    order = np.lexsort((claims.owner[cells], *reversed(peak.T), blocks.owners(peak)))
-    numbers = np.zeros(rank.size, np.uint32)
-    numbers[cells[order]] = np.arange(1, cells.size + 1, dtype=np.uint32)
+    limits = limits_of(plan)
+    claims = claims_of(component, nodes, **limits)
+    rank, hidden = settle(claims, edges, nodes, min_size_px=limits["min_size_px"])
+    owners = nodes.peak[claims.owner]
+    # Cells that are not meant keep others from their pixels, and have no number.
+    cells = np.flatnonzero((rank > 0) & is_meant(owners, plan))
+    lone_id, numbers = _numbers(gathered.keys, key_of(owners[cells], plan))
+    ids = np.zeros(rank.size, np.uint32)
+    ids[cells] = numbers
     owner = np.zeros(claims.cell.size, bool)
     owner[claims.owner] = True
     painted = rank[claims.cell] > 0
-    return Part(
-        id=numbers[claims.cell],
+    shared = Part(
+        id=ids[claims.cell],
         rank=rank[claims.cell],
         paints=np.where(painted, claims.paints, 0).astype(np.uint8),
         owner=owner,
     )
+    return Settled(
+        plan=plan,
+        number=gathered.number,
+        first=first,
+        row=row,
+        component=row[component],
+        shared=shared,
+        lone_id=lone_id,
+        lone_rank=int(rank.max(initial=0)),
+        conflicts=_conflicts(links[refused], gathered),
+        hidden=row[hidden],
+    )
 
 
-def _conflicts(
-    links: Edges, nodes: Nodes, *, number: NDArray[np.int64], first: NDArray[np.int64]
-) -> Conflicts:
+def _numbers(
+    lone: NDArray[np.int64], shared: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the ids of cells from their keys."""
+    order = np.argsort(np.concatenate([lone, shared]), kind="stable")
+    numbers = np.empty(order.size, np.uint32)
+    numbers[order] = np.arange(1, order.size + 1, dtype=np.uint32)
+    return numbers[: lone.size], numbers[lone.size :]
+
+
+def _conflicts(links: Edges, gathered: Gathered) -> Conflicts:
     """Return links with what a reader needs to find their cells."""
-    left, right = (np.searchsorted(first, rows, "right") - 1 for rows in (links.left, links.right))
+    number, first, nodes = gathered.number, gathered.first, gathered.nodes
+    rows = gathered.row[links.left], gathered.row[links.right]
+    left, right = (np.searchsorted(first, row, "right") - 1 for row in rows)
     return Conflicts(
         left_tile=number[left],
         right_tile=number[right],
-        left_label=(links.left - first[left] + 1).astype(np.uint32),
-        right_label=(links.right - first[right] + 1).astype(np.uint32),
+        left_label=(rows[0] - first[left] + 1).astype(np.uint32),
+        right_label=(rows[1] - first[right] + 1).astype(np.uint32),
         left_peak=nodes.peak[links.left],
         right_peak=nodes.peak[links.right],
         iou=links.shared / links.union,

@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.kernels import Overlaps
-from cellseg_pipe.segmentation._seams_link import Conflicts, Linked, Part
+from cellseg_pipe.segmentation._seams_link import Conflicts, Part
 from cellseg_pipe.segmentation._seams_nodes import Nodes
 from cellseg_pipe.segmentation._seams_view import SeamTable, View
 from cellseg_pipe.tiles import Tile
 
 __all__ = [
-    "linked_from_bytes",
-    "linked_to_bytes",
+    "part_from_bytes",
+    "part_to_bytes",
+    "refused_from_bytes",
+    "refused_to_bytes",
     "seams_from_bytes",
     "seams_to_bytes",
     "view_from_bytes",
@@ -122,39 +122,70 @@ def seams_from_bytes(blob: bytes, number: int) -> tuple[Nodes, list[SeamTable]]:
     return Nodes(number=number, **_cut(arrays, "nodes")), tables
 
 
-def linked_to_bytes(linked: Linked) -> bytes:
-    """Return the bytes of what the cells of all tiles are called.
+def part_to_bytes(part: Part) -> bytes:
+    """Return the bytes of what a tile's cells are called.
 
     Parameters
     ----------
-    linked : Linked
-        For all tiles.
+    part : Part
+        Of the tile.
 
     Returns
     -------
     bytes
         Compressed.
     """
-    own = {k: v for k, v in vars(linked).items() if isinstance(v, np.ndarray)}
-    tables = _prefixed("parts", linked.parts) | _prefixed("conflicts", linked.conflicts)
-    return pack(own | tables)
+    return pack(vars(part))
 
 
-def linked_from_bytes(blob: bytes) -> Linked:
-    """Return what the cells of all tiles are called.
+def part_from_bytes(blob: bytes) -> Part:
+    """Return what a tile's cells are called.
 
     Parameters
     ----------
     blob : bytes
-        From `linked_to_bytes`.
+        From `part_to_bytes`.
 
     Returns
     -------
-    Linked
+    Part
         Equal to what was stored.
     """
-    arrays, _ = unpack(blob)
-    fields: dict[str, Any] = {name: values for name, values in arrays.items() if "." not in name}
-    fields["parts"] = Part(**_cut(arrays, "parts"))
-    fields["conflicts"] = Conflicts(**_cut(arrays, "conflicts"))
-    return Linked(**fields)
+    return Part(**unpack(blob)[0])
+
+
+def refused_to_bytes(conflicts: Conflicts, *, n_hidden: int) -> bytes:
+    """Return the bytes of what could not be settled.
+
+    Parameters
+    ----------
+    conflicts : Conflicts
+        Links that were refused.
+    n_hidden : int
+        Cells that others left too little of.
+
+    Returns
+    -------
+    bytes
+        Compressed.
+    """
+    return pack(vars(conflicts), n_hidden=n_hidden)
+
+
+def refused_from_bytes(blob: bytes) -> tuple[Conflicts, int]:
+    """Return what could not be settled.
+
+    Parameters
+    ----------
+    blob : bytes
+        From `refused_to_bytes`.
+
+    Returns
+    -------
+    conflicts : Conflicts
+        Links that were refused.
+    n_hidden : int
+        Cells that others left too little of.
+    """
+    arrays, numbers = unpack(blob)
+    return Conflicts(**arrays), numbers["n_hidden"]

@@ -231,29 +231,32 @@ def _chained(
     """Return the number of the chain of each cell of a plane, 0 for those that are dropped."""
     ids = np.concatenate([ids for _, ids in tiles])
     on_border = np.concatenate([found.on_border for found, _ in tiles])
+    counts = np.bincount(rows.peak[:, 0], minlength=plan.walk_shape[0])
     return chain_cells(
-        rows,
+        counts,
         [overlap_pairs(old, new) for old, new in zip(labels[:-1], labels[1:], strict=True)],
         plan=plan,
         area=boxes_and_areas(labels, ids=rows.id).area,
         on_border=on_border[np.argsort(ids, kind="stable")][: len(rows.id)],
+        inside=in_region(rows.peak, plan),
     )
 
 
 def chain_cells(
-    rows: Rows,
+    counts: NDArray[np.int64],
     tables: Iterable[Pairs],
     *,
     plan: Plan,
     area: NDArray[np.int64],
     on_border: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
 ) -> NDArray[np.uint32]:
     """Join the cells of neighbouring planes; sizes count for the whole of a chain.
 
     Parameters
     ----------
-    rows : Rows
-        Cells of all planes, numbered plane by plane.
+    counts : int64 array [n_planes]
+        Cells of each plane, which are numbered plane by plane from 1.
     tables : iterable of Pairs
         For each plane but the last the pixels that its numbers share with the next one's.
     plan : Plan
@@ -262,6 +265,8 @@ def chain_cells(
         Pixels of each cell with its holes filled.
     on_border : bool array [n]
         Whether it touches the border of its plane.
+    inside : bool array [n]
+        Whether its peak lies in the region; of a chain the first cell's counts.
 
     Returns
     -------
@@ -269,11 +274,12 @@ def chain_cells(
         Number of each cell's chain, from 1 by the plane where it begins and then by its first
         cell; 0 for chains that are dropped.
     """
-    settings, n_planes = plan.settings, plan.walk_shape[0]
-    planes = np.searchsorted(rows.peak[:, 0], np.arange(n_planes + 1))
-    labels = [rows.id[a:b] for a, b in zip(planes[:-1], planes[1:], strict=True)]
-    chains = chain_planes(labels, tables, iou_threshold=settings.stitch_threshold)
-    chain = np.concatenate([part.chain for part in chains]).astype(np.int64)
+    settings, last = plan.settings, np.cumsum(counts)
+    # One plane at a time: of all of them only what decides about chains is in memory.
+    labels = (np.arange(b - n + 1, b + 1) for b, n in zip(last, counts, strict=True))
+    chain = np.empty(len(area), np.uint32)
+    for part in chain_planes(labels, tables, iou_threshold=settings.stitch_threshold):
+        chain[part.label.astype(np.int64) - 1] = part.chain
     n = int(chain.max(initial=0))
     # Areas are counted on the grid that was walked on, sizes are meant on level 0.
     share = 1.0 if plan.walks_level_0 else float(np.prod(plan.scale.factors))
@@ -282,11 +288,14 @@ def chain_cells(
     if settings.max_size_px is not None:
         fits &= size <= max(1, int(settings.max_size_px * share))
     if not settings.keep_border:
-        edge = on_border | (rows.peak[:, 0] == 0) | (rows.peak[:, 0] == n_planes - 1)
+        edge = on_border.copy()
+        edge[: counts[0]] = edge[len(edge) - counts[-1] :] = True
         fits &= np.bincount(chain, edge, n + 1)[1:] == 0
-    fits &= in_region(rows.peak[_firsts(chain, n)], plan)
-    numbers = np.concatenate([[0], np.cumsum(fits) * fits])
-    return numbers[chain].astype(np.uint32)
+    if not inside.all():
+        fits &= inside[_firsts(chain, n)]
+    numbers = np.zeros(n + 1, np.uint32)
+    numbers[1:][fits] = np.arange(1, np.count_nonzero(fits) + 1, dtype=np.uint32)
+    return numbers[chain]
 
 
 def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:

@@ -12,6 +12,7 @@ __all__ = ["PLANS", "RunLayout", "StageLayout", "UnitLayout"]
 
 # Stages of one job that make a JSON file of their own.
 PLANS = ("prepare", "plan", "tiles", "audit")
+MANY = 1 << 13  # pairs of jobs that wait for each other, which a workflow manager lists quickly
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class RunLayout:
         Of a job; None for all that it may use.
     device : str
         Where the network runs.
+    disk : {"strict", "relaxed"}
+        Whether a run is refused that will not fit.
     """
 
     root: Path
@@ -98,6 +101,7 @@ class RunLayout:
     units: tuple[UnitLayout, ...]
     threads: int | None = None
     device: str = "auto"
+    disk: str = "strict"
 
     @property
     def paths(self) -> RunPaths:
@@ -175,11 +179,31 @@ class RunLayout:
         Returns
         -------
         list of str
-            Outputs of other stages.
+            Outputs of other stages, or what stands for them.
         """
-        needs = self.unit(unit).stage(stage).needs
-        parts = [need.rpartition("/") for need in needs]
-        return [name for other, _, need in parts for name in self.outputs(other or unit, need)]
+        known = self.unit(unit).stage(stage)
+        names = []
+        for need in known.needs:
+            other, _, needed = need.rpartition("/")
+            outputs = self.outputs(other or unit, needed)
+            many = known.n_batches * len(outputs) > MANY
+            names += [self.gate(other or unit, needed)] if many else outputs
+        return names
+
+    def gate(self, unit: str, stage: str) -> str:
+        """Return the file that stands for all outputs of a stage, where many jobs wait for many.
+
+        Parameters
+        ----------
+        unit, stage : str
+            Their names.
+
+        Returns
+        -------
+        str
+            Seen from the run's folder.
+        """
+        return self.inside(self.files(unit, stage).gate)
 
     def pattern(self, stage: str) -> str:
         """Return the name of a job's output for all units, seen from the run's folder.

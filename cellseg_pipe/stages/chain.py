@@ -12,7 +12,8 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.kernels import Pairs, boxes_and_areas, overlap_pairs, sum_pairs
 from cellseg_pipe.ledger import Records, open_batch
-from cellseg_pipe.segmentation.cells import add_rows, chain_cells
+from cellseg_pipe.segmentation.cells import chain_cells
+from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.tiles import Tiles
@@ -76,18 +77,23 @@ def run(unit: UnitRun) -> None:
 
 def _chains(tiling: Tiling, links: Records, tiles: Tiles) -> NDArray[np.uint32]:
     """Return the number of the chain of each cell of all planes."""
-    numbers = range(len(tiling.tiles))
-    # Of a tile no more is kept than a row per cell.
-    parts = [(tiles.rows(number), tiles.on_border(number)) for number in numbers]
-    rows = add_rows([part for part, _ in parts])
-    on_border = np.zeros(len(rows.id), bool)
-    area = np.zeros(len(rows.id), np.int64)
-    for number, (_, border) in zip(numbers, parts, strict=True):
+    counts, seen = np.zeros(tiling.plan.walk_shape[0], np.int64), []
+    for number in range(len(tiling.tiles)):
+        rows = tiles.rows(number)
+        counts[tiling.tiles.tile(number).core.start[0]] += len(rows.id)
+        outside = rows.id[~in_region(rows.peak, tiling.plan)]
+        seen.append((tiles.on_border(number), outside))
+    on_border, inside = np.zeros(counts.sum(), bool), np.ones(counts.sum(), bool)
+    area = np.zeros(counts.sum(), np.int64)
+    for number, (border, outside) in enumerate(seen):
         on_border[border.astype(np.int64) - 1] = True
+        inside[outside.astype(np.int64) - 1] = False
         found = _read_link(links, number)
         area[found["label"].astype(np.int64) - 1] += found["area"]
     pairs = _planes(tiling, links)
-    return chain_cells(rows, pairs, plan=tiling.plan, area=area, on_border=on_border)
+    return chain_cells(
+        counts, pairs, plan=tiling.plan, area=area, on_border=on_border, inside=inside
+    )
 
 
 def _planes(tiling: Tiling, links: Records) -> Iterator[Pairs]:

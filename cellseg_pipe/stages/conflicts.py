@@ -46,15 +46,16 @@ def conflicts_of(
         return sides | none | {"iou": np.zeros(0)}, None
     tiles = numbered_tiles(unit, tiling)
     assert isinstance(tiles, SeenTiles)
-    linked, found = tiles.linked, tiles.linked.conflicts
+    found, n_hidden = tiles.refused()
     chain = np.concatenate([np.zeros(1, np.uint32), read_chain(unit)])
     table: dict[str, NDArray[Any]] = {}
     for side, tile, label, peak in (
         ("a", found.left_tile, found.left_label, found.left_peak),
         ("b", found.right_tile, found.right_label, found.right_peak),
     ):
-        row = linked.first[np.searchsorted(linked.number, tile)] + label.astype(np.int64) - 1
-        number = linked.parts.id[row]
+        number = np.zeros(len(label), np.uint32)
+        for one in np.unique(tile).tolist():
+            number[tile == one] = tiles.part(one).id[label[tile == one].astype(np.int64) - 1]
         table[f"tile_{side}"] = tile
         table[f"label_{side}"] = (chain[number] if unit.mode == "planes" else number).astype(
             np.int64
@@ -62,7 +63,7 @@ def conflicts_of(
         places = on_level_0(peak, tiling)
         table |= {f"{axis}_{side}_px": places[:, i] for i, axis in enumerate(axes)}
     table["iou"] = found.iou
-    return table, {"conflicts": len(found.iou), "hidden": len(linked.hidden)}
+    return table, {"conflicts": len(found.iou), "hidden": n_hidden}
 
 
 def on_level_0(peak: NDArray[np.int64], tiling: Tiling) -> NDArray[np.float64]:

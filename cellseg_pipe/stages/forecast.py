@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.cost import StageCost, related_costs
-from cellseg_pipe.stages import prepare
+from cellseg_pipe.stages import calibration, prepare
+from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.plan import plan_network
+from cellseg_pipe.stages.room import Room, room_in
 from cellseg_pipe.stages.unit import unit_runs
 
 __all__ = ["Forecast", "run"]
@@ -29,14 +28,13 @@ class Forecast:
         Name of the unit, and what each of its stages takes.
     jobs : int
         That run side by side.
-    free_bytes, free_files : int
-        Of the file system of the results; -1 for files where it does not count them.
+    room : Room
+        What may be written where the results go.
     """
 
     stages: tuple[tuple[str, StageCost], ...]
     jobs: int
-    free_bytes: int
-    free_files: int
+    room: Room
 
     @property
     def disk_bytes(self) -> int:
@@ -51,8 +49,7 @@ class Forecast:
     @property
     def fits(self) -> bool:
         """Whether disk and files suffice; memory is refused by the plan itself."""
-        enough = self.free_files < 0 or self.n_files < self.free_files
-        return self.disk_bytes < self.free_bytes and enough
+        return not self.room.lacks(self.disk_bytes, self.n_files)
 
     @property
     def text(self) -> str:
@@ -68,12 +65,14 @@ class Forecast:
         total = sum(cost.seconds for _, cost in self.stages)
         lines.append(
             f"together {_time(total)} of one job at a time, about {_time(total / self.jobs)} with"
-            f" {self.jobs}; {self.disk_bytes / 1e9:.2f} GB of {self.free_bytes / 1e9:.0f} GB free,"
-            f" {self.n_files} files"
+            f" {self.jobs}; {self.disk_bytes / 1e9:.2f} GB of {self.room.free_bytes / 1e9:.0f} GB"
+            f" free, {self.n_files} files"
         )
         if not self.fits:
+            lacks = self.room.lacks(self.disk_bytes, self.n_files)
             lines.append(
-                "this does not fit: free space for the results, or name another output.dir"
+                f"this does not fit: {lacks}. Free that much (cellseg clean lists what can go), or"
+                " name another output.dir"
             )
         return "\n".join(lines)
 
@@ -85,7 +84,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def run(config: Path | str, *, jobs: int = 1) -> Forecast:
+def run(config: Path | str, *, jobs: int = 1, calibrate: bool = False) -> Forecast:
     """Plan all units of an experiment and say what they will take.
 
     Parameters
@@ -94,6 +93,8 @@ def run(config: Path | str, *, jobs: int = 1) -> Forecast:
         The experiment file.
     jobs : int
         That run side by side.
+    calibrate : bool
+        Try a few tiles of each unit, and predict from what they took.
 
     Returns
     -------
@@ -108,13 +109,12 @@ def run(config: Path | str, *, jobs: int = 1) -> Forecast:
             if unit.needs_copy:
                 prepare.run(unit)
             plan_network(unit)
-        planned = json.loads(plan_tiles(unit).read_text())["predicted"]
-        costs = [StageCost(**cost) for cost in planned]
+        plan_tiles(unit)
+        if calibrate and not unit.sources:
+            calibration.run(unit)
+        costs = [StageCost(**cost) for cost in planned_costs(unit.stage("tiles"))]
         if "overlap" in unit.digests:
             more = related_costs(costs, unit.image.shape)
             costs += [cost for cost in more if cost.stage in unit.digests]
         stages += [(unit.name, cost) for cost in costs]
-    there = os.statvfs(experiment.output.dir)
-    free_files = there.f_favail if there.f_files else -1
-    free_bytes = shutil.disk_usage(experiment.output.dir).free
-    return Forecast(tuple(stages), jobs, free_bytes, free_files)
+    return Forecast(tuple(stages), jobs, room_in(experiment.output.dir))

@@ -24,12 +24,14 @@ from cellseg_pipe.stages import (
     prepare,
     qc,
     relate,
+    room,
     sift,
 )
+from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.unit import UnitRun, open_unit, unit_runs
 
-__all__ = ["Job", "all_jobs", "finish", "jobs_of", "run_job", "run_one"]
+__all__ = ["Job", "all_jobs", "finish", "jobs_of", "open_jobs", "run_job", "run_one"]
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +139,26 @@ def all_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
         yield from itertools.chain(*found)
 
 
+def open_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
+    """Yield the jobs that are still to do: of finished units none, though their scratch went.
+
+    Parameters
+    ----------
+    of_units : iterable of UnitRun
+        Image by image.
+
+    Yields
+    ------
+    unit : UnitRun
+        Whose job it is.
+    job : Job
+        In order.
+    """
+    for unit, job in all_jobs(of_units):
+        if not job.output.exists() and not unit.stage("audit").plan.exists():
+            yield unit, job
+
+
 def _batches(unit: UnitRun, stage: str, n: int) -> Iterator[Job]:
     for batch in range(n):
         yield Job(stage, batch, unit.stage(stage).done(batch))
@@ -167,7 +189,7 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
             threads=threads,
             numerics=unit.experiment.resources.numerics,
         ),
-        "tiles": lambda: made.plan_tiles(unit),
+        "tiles": lambda: _tiles(unit),
         "masks": lambda: masks.run(
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
@@ -197,6 +219,14 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         runs[stage]()
     else:
         raise ValueError(f"there is no stage {stage!r}; stages are {', '.join(runs)}.")
+
+
+def _tiles(unit: UnitRun) -> None:
+    """Plan the tiles, and refuse what will not fit before the long work."""
+    made.plan_tiles(unit)
+    costs = planned_costs(unit.stage("tiles"))
+    needed = (sum(cost[name] for cost in costs) for name in ("disk_bytes", "n_files"))
+    room.refuse(room.room_in(unit.run.root).lacks(*needed), unit.experiment.resources.disk)
 
 
 def run_one(

@@ -24,6 +24,7 @@ __all__ = [
     "keep",
     "lay_out",
     "layout_of",
+    "layouts_in",
     "read_layout",
 ]
 
@@ -86,7 +87,16 @@ def lay_out(
     said = experiment.resources
     threads = None if said.threads == "auto" else said.threads
     config = paths.runs / f"config-{name}.yaml"
-    return RunLayout(paths.root, config, digest, tuple(units), threads, said.device), text
+    layout = RunLayout(
+        paths.root,
+        config,
+        digest,
+        tuple(units),
+        threads=threads,
+        device=said.device,
+        disk=said.disk,
+    )
+    return layout, text
 
 
 def keep(layout: RunLayout, text: str) -> None:
@@ -107,7 +117,9 @@ def keep(layout: RunLayout, text: str) -> None:
 def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
     needs = made_needs(unit) if unit.sources else _network_needs(unit)
-    needs |= {"measure": ("paint",), "level1": ("paint",)}
+    # What reads records of tiles and windows says so: `cellseg clean` may have taken them.
+    of_origin = f"{unit.origin.name}/" if unit.sources else ""
+    needs |= {"measure": ("paint", f"{of_origin}masks"), "level1": ("paint",)}
     top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
     for level in range(2, unit.n_levels):
         needs[f"level{level}"] = (f"level{level - 1}",)
@@ -116,7 +128,8 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
     needs |= related_needs(unit)
     needs |= _qc_needs(unit, top)
     looked = (stage for stage in ("qc", "sift") if stage in needs)
-    needs["audit"] = ("measure", top, *looked, *readers_of(unit))
+    records = (f"{of_origin}predict", f"{of_origin}masks")
+    needs["audit"] = ("measure", top, *looked, *records, *readers_of(unit))
     as_many = dict.fromkeys(("seams", "link", "measure", "compartments"), "masks")
     as_many |= dict.fromkeys(("overlap", "qc", "sift"), "paint")
     for stage, before in needs.items():
@@ -146,8 +159,8 @@ def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
         "masks": ("tiles", "predict"),
         **({"seams": ("masks",)} if iou else {}),
         "number": ("seams",) if iou else ("masks",),
-        **({"link": ("number",), "chain": ("link",)} if planes else {}),
-        "paint": ("chain",) if planes else ("number",),
+        **({"link": ("number", "masks"), "chain": ("link", "masks")} if planes else {}),
+        "paint": ("chain", "masks") if planes else ("number", "masks"),
     }
 
 
@@ -166,11 +179,7 @@ def read_layout(path: Path | str) -> RunLayout:
     """
     path = Path(path)
     if path.is_dir():
-        known = RunPaths(path).runs.glob("layout-*.json")
-        newest = max(known, key=lambda file: file.stat().st_mtime, default=None)
-        if newest is None:
-            raise FileNotFoundError(f"{path} holds no run: there is no {path}/runs/layout-*.json.")
-        path = newest
+        path = layouts_in(path)[0]
     stored = json.loads(path.read_text())
     units = tuple(
         UnitLayout(
@@ -180,7 +189,27 @@ def read_layout(path: Path | str) -> RunLayout:
         for unit in stored["units"]
     )
     where = (Path(stored["root"]), Path(stored["config"]), stored["digest"])
-    return RunLayout(*where, units, stored["threads"], stored["device"])
+    said = {name: stored[name] for name in ("threads", "device", "disk")}
+    return RunLayout(*where, units, **said)
+
+
+def layouts_in(root: Path) -> list[Path]:
+    """Return the layouts of all experiments that a folder was used for.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the results.
+
+    Returns
+    -------
+    list of path
+        One at least, that of the run first.
+    """
+    known = sorted(RunPaths(root).runs.glob("layout-*.json"), key=lambda file: file.stat().st_mtime)
+    if not known:
+        raise FileNotFoundError(f"{root} holds no run: there is no {root}/runs/layout-*.json.")
+    return known[::-1]
 
 
 def _plain(layout: RunLayout) -> dict[str, Any]:
@@ -191,6 +220,7 @@ def _plain(layout: RunLayout) -> dict[str, Any]:
         "units": [asdict(unit) for unit in layout.units],
         "threads": layout.threads,
         "device": layout.device,
+        "disk": layout.disk,
     }
 
 

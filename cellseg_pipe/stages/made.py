@@ -14,6 +14,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import cytoplasm_of, expand_labels
 from cellseg_pipe.stages import paint, tiling
+from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.growth import Growth
 from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.region import freeze_region
@@ -45,7 +46,7 @@ def plan_tiles(unit: UnitRun) -> Path:
     freeze_region(unit, unit.stage("tiles"), known=found.plan.region)
     facts = json.loads(unit.origin.stage("tiles").plan.read_text())
     grown = unit.growth.margin_px if unit.growth else (0,) * len(unit.image.shape)
-    known = [StageCost(**cost) for cost in facts["predicted"]]
+    known = [StageCost(**cost) for cost in planned_costs(unit.origin.stage("tiles"))]
     costs = made_costs(
         known,
         found.plan,

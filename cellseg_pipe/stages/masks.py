@@ -16,10 +16,12 @@ from cellseg_pipe.segmentation.scope import core_needed
 from cellseg_pipe.segmentation.seams import see_cells, view_to_bytes
 from cellseg_pipe.segmentation.stored import found_to_bytes, stored_records
 from cellseg_pipe.segmentation.tiled import Found, counts_of, find_cells, no_cells
+from cellseg_pipe.stages.batches import window_batches
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_tiling
+from cellseg_pipe.tiles import Tile
 
-__all__ = ["run"]
+__all__ = ["run", "tile_blob"]
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +46,47 @@ def run(
         Threads to use.
     """
     tiling = read_tiling(tiles_paths)
-    records = stored_records(Records(predict_paths, tiling.n_predict), tiling.plan)
+    batches = window_batches(tiling.plan, tiling.n_predict)
+    windows = Records(predict_paths, tiling.n_predict, batch_of=batches.item)
+    records = stored_records(windows, tiling.plan)
     with open_batch(paths, batch, tiling.batch(batch)) as work:
         if work.done:
             return
         for number in work.missing:
             began = time.monotonic()
             with naming(f"tile {number}, {tiling.tiles.tile(number).core}"):
-                blob, info = _tile(tiling, records, number=number, threads=threads)
+                tile = tiling.tiles.tile(number)
+                blob, info = tile_blob(tiling, records, tile=tile, threads=threads)
             work.add(number, blob, blank=info["n_cells"] == 0, info=info)
             took = time.monotonic() - began
             log.info("tile %d: %d cells in %.2f s", number, info["n_cells"], took)
         work.finish()
 
 
-def _tile(
-    tiling: Tiling, records: Any, *, number: int, threads: int | None
+def tile_blob(
+    tiling: Tiling, records: Any, *, tile: Tile, threads: int | None
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the cells of a tile, and what later stages need to know without their pixels."""
-    tile, plan = tiling.tiles.tile(number), tiling.plan
+    """Return the cells of a tile, and what later stages need to know without their pixels.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Of the unit.
+    records : callable
+        Gives windows.
+    tile : Tile
+        On the grid that particles walk on.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    blob : bytes
+        Of the record.
+    info : dict of str
+        Of the record.
+    """
+    plan = tiling.plan
     if tiling.seams == "iou":
         answer = on_walked_grid(records, plan, tile.outer)
         view = see_cells(answer, plan, tile=tile, threads=threads)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.io.packing import pack, unpack
-from cellseg_pipe.ledger import Records, open_batch
+from cellseg_pipe.ledger import Batch, Records, Sync, open_batch
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.seams import (
-    Linked,
-    link_views,
-    linked_from_bytes,
-    linked_to_bytes,
+    Gatherer,
+    Nodes,
+    part_to_bytes,
+    refused_to_bytes,
     seam_overlaps,
     seams_from_bytes,
     seams_to_bytes,
+    settle_seams,
     view_from_bytes,
 )
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
@@ -25,6 +28,8 @@ from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid, first_ids
 
 __all__ = ["numbered_tiles", "run", "run_seams"]
+
+RARELY = Sync(every_tiles=4096)  # what this job makes takes less time to make again
 
 
 def run_seams(
@@ -83,16 +88,17 @@ def run(
         From which IoU on.
     """
     tiling = read_tiling(tiles_paths)
-    with open_batch(paths, 0, [0]) as work:
+    # Joined tiles have a record each, and one more holds what could not be settled.
+    n = len(tiling.tiles) + 1 if tiling.seams == "iou" else 1
+    with open_batch(paths, 0, range(n), sync=RARELY) as work:
         if work.done:
             return
         if work.missing:  # an earlier attempt may have come so far and no further
             if tiling.seams == "iou":
-                seams = Records(seams_paths, tiling.n_masks)
-                blob = linked_to_bytes(_linked(tiling, seams, seam_iou=seam_iou))
+                _join(tiling, Records(seams_paths, tiling.n_masks), work, seam_iou=seam_iou)
             else:
-                blob = pack({"first": _first(tiling, Records(masks_paths, tiling.n_masks))})
-            work.add(0, blob)
+                first = _first(tiling, Records(masks_paths, tiling.n_masks))
+                work.add(0, pack({"first": first}))
         work.finish()
 
 
@@ -104,14 +110,29 @@ def _first(tiling: Tiling, masks: Records) -> NDArray[np.int64]:
     return first_ids(counts)
 
 
-def _linked(tiling: Tiling, seams: Records, *, seam_iou: float) -> Linked:
-    nodes, tables = [], []
-    for number in range(len(tiling.tiles)):
-        if not seams.is_blank(number):
-            own, shared = seams_from_bytes(seams.read(number), number)
-            nodes.append(own)
-            tables += shared
-    return link_views(nodes, tables, plan=tiling.plan, seam_iou=seam_iou)
+def _join(tiling: Tiling, seams: Records, work: Batch, *, seam_iou: float) -> None:
+    """Name the cells of all tiles, which are read twice: only those on seams are in memory."""
+    numbers = [n for n in range(len(tiling.tiles)) if not seams.is_blank(n)]
+    gatherer = Gatherer(tiling.plan)
+    for number in numbers:
+        gatherer.add(*seams_from_bytes(seams.read(number), number))
+    settled = settle_seams(gatherer.gathered(), plan=tiling.plan, seam_iou=seam_iou)
+    missing = set(work.missing)
+    parts = settled.parts(_nodes(seams, numbers))
+    for number, part in zip(numbers, parts, strict=True):
+        if number in missing:
+            work.add(number, part_to_bytes(part))
+            missing.remove(number)
+    for number in sorted(missing - {len(tiling.tiles)}):
+        work.add(number, b"", blank=True)
+    if len(tiling.tiles) in missing:
+        blob = refused_to_bytes(settled.conflicts, n_hidden=len(settled.hidden))
+        work.add(len(tiling.tiles), blob)
+
+
+def _nodes(seams: Records, numbers: list[int]) -> Iterator[Nodes]:
+    for number in numbers:
+        yield seams_from_bytes(seams.read(number), number)[0]
 
 
 def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles:
@@ -130,7 +151,7 @@ def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles:
         As tiles are joined.
     """
     masks = Records(unit.stage("masks"), tiling.n_masks)
-    blob = Records(unit.stage("number"), 1).read(0)
+    numbered = Records(unit.stage("number"), 1)
     if tiling.seams == "iou":
-        return SeenTiles(tiling, masks, linked_from_bytes(blob))
-    return FoundTiles(tiling, masks, unpack(blob)[0]["first"])
+        return SeenTiles(tiling, masks, numbered)
+    return FoundTiles(tiling, masks, unpack(numbered.read(0))[0]["first"])

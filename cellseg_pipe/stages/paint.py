@@ -20,10 +20,11 @@ from cellseg_pipe.io.shards import ShardWriter, Written
 from cellseg_pipe.ledger import Corrupt, Records, open_batch
 from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.tiles import naming, painted
-from cellseg_pipe.stages.tiling import batch_of, read_tiling
+from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
 from cellseg_pipe.tiles import Grid
 

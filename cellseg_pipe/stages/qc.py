@@ -18,9 +18,10 @@ from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.qc import Lines, SeamCounts, block_figures, count_lines, lines_of, margin_px
 from cellseg_pipe.segmentation.tiled import painted_from
 from cellseg_pipe.stages._blocks import block_grid, look_grid
+from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.tiles import naming
-from cellseg_pipe.stages.tiling import Tiling, batch_of, read_frozen, read_tiling
+from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["Looked", "looked_at", "looked_channels", "run", "typical_px"]

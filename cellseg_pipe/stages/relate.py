@@ -13,13 +13,14 @@ from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.segmentation.measuring import View
 from cellseg_pipe.segmentation.relate import compartment_sums
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
+from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.paint import paint_grid, stored_labels
 from cellseg_pipe.stages.related import measured_channels, read_matches
 from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.stages.tiles import naming
-from cellseg_pipe.stages.tiling import batch_of, read_frozen, read_tiling
+from cellseg_pipe.stages.tiling import read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import counted, seen_of
 

@@ -95,7 +95,8 @@ def related_needs(unit: UnitRun) -> dict[str, tuple[str, ...]]:
         "overlap": ("paint", f"{relation.nuclei.name}/paint"),
         "match": ("overlap",),
     }
-    return needs | ({"compartments": ("match",)} if relation.measures else {})
+    masks = f"{unit.origin.name}/masks" if unit.sources else "masks"
+    return needs | ({"compartments": ("match", masks)} if relation.measures else {})
 
 
 def readers_of(unit: UnitRun) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ from cellseg_pipe.io.shards import ShardWriter, Written, read_box
 from cellseg_pipe.kernels import boxes_and_areas, relabel
 from cellseg_pipe.ledger import Corrupt, Records, open_batch
 from cellseg_pipe.ledger._files import explained
+from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.measure import tables
 from cellseg_pipe.stages.paint import create_store, paint_grid, shards_of, stored_labels
 from cellseg_pipe.stages.tiles import naming
-from cellseg_pipe.stages.tiling import batch_of
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["publish_sifted", "run", "run_judge", "withdraw_sifted"]

@@ -14,11 +14,13 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.ledger import LedgerError, Records
 from cellseg_pipe.segmentation.cells import Rows, join_rows, to_level_0
 from cellseg_pipe.segmentation.seams import (
-    Linked,
+    Conflicts,
     Part,
     View,
     paint_margin_px,
     paint_seams,
+    part_from_bytes,
+    refused_from_bytes,
     view_from_bytes,
 )
 from cellseg_pipe.segmentation.stored import found_from_bytes
@@ -170,20 +172,41 @@ class SeenTiles:
         Of the unit.
     masks : Records
         Its tiles.
-    linked : Linked
-        What their cells are called.
+    numbered : Records
+        What the cells of each tile are called, and last what could not be settled.
     """
 
-    def __init__(self, tiling: Tiling, masks: Records, linked: Linked) -> None:
+    def __init__(self, tiling: Tiling, masks: Records, numbered: Records) -> None:
         self._tiling = tiling
         self._masks = masks
-        self.linked = linked
+        self._numbered = numbered
         self.read = functools.lru_cache(maxsize=KEPT)(self._read)
 
     def _read(self, number: int) -> tuple[View, Part]:
         """Return what a tile sees, and what that is called."""
         view = view_from_bytes(self._masks.read(number), self._tiling.tiles.tile(number))
-        return view, self.linked.of(number) if len(view.area) else NOTHING
+        return view, self.part(number)
+
+    def part(self, number: int) -> Part:
+        """Return what the cells of a tile are called.
+
+        Parameters
+        ----------
+        number : int
+            Of the tile.
+
+        Returns
+        -------
+        Part
+            Rows by label.
+        """
+        if self._numbered.is_blank(number):
+            return NOTHING
+        return part_from_bytes(self._numbered.read(number))
+
+    def refused(self) -> tuple[Conflicts, int]:
+        """Return the links that were refused, and how many cells others left too little of."""
+        return refused_from_bytes(self._numbered.read(len(self._tiling.tiles)))
 
     def _over(self, box: Box) -> Iterator[tuple[View, Part]]:
         tiles = self._tiling.tiles

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cellseg_pipe.cost import Cost, Size, check_fits, masks_bytes, stage_costs
+from cellseg_pipe.cost import Cost, Rates, Size, check_fits, masks_bytes, stage_costs
 from cellseg_pipe.geometry import per_axis
 from cellseg_pipe.io.levels import count_files
 from cellseg_pipe.io.opening import OpenImage, open_image
@@ -20,22 +17,22 @@ from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
-from cellseg_pipe.segmentation.scope import cores_needed, windows_needed
+from cellseg_pipe.segmentation.scope import cores_needed
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.stages._blocks import look_grid
+from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
 from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun
-from cellseg_pipe.tiles import TilePlan, equal_batches, morton_order
+from cellseg_pipe.tiles import TilePlan, morton_order
 
 __all__ = [
     "Frozen",
     "Tiling",
-    "batch_of",
     "memory_limit",
     "plan_tiles",
+    "predicted",
     "read_frozen",
     "read_tiling",
-    "window_batch",
     "write_plan",
 ]
 
@@ -157,57 +154,6 @@ def read_tiling(paths: StagePaths) -> Tiling:
     return found if grown is None else dataclasses.replace(found, grown_px=tuple(grown))
 
 
-def batch_of(
-    keys: NDArray[np.int64],
-    number: int,
-    n_batches: int,
-    *,
-    costs: NDArray[np.bool_] | None = None,
-) -> list[int]:
-    """Return the keys of one of several batches of equal size.
-
-    Parameters
-    ----------
-    keys : int64 array [n]
-        All keys, in the order of the work.
-    number, n_batches : int
-        Which batch, of how many.
-    costs : bool array [n], optional
-        Which keys are work; all by default.
-
-    Returns
-    -------
-    list of int
-        Its keys; none if there are fewer keys than batches.
-    """
-    work = np.ones(len(keys), int) if costs is None else costs.astype(int)
-    return [int(k) for k in keys[equal_batches(work, n_batches) == number]]
-
-
-def window_batch(plan: Plan, number: int, n_batches: int) -> list[int]:
-    """Return the keys of the windows of a batch.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of the image.
-    number, n_batches : int
-        Which batch, of how many.
-
-    Returns
-    -------
-    list of int
-        Keys, see `window_keys`; neighbours after each other.
-    """
-    parts, costs, first = [], [], 0
-    for view in plan.views:
-        order = morton_order(view.lattice.counts)
-        parts.append(first + order)
-        costs.append(windows_needed(plan, view).ravel()[order])
-        first += len(view.lattice)
-    return batch_of(np.concatenate(parts), number, n_batches, costs=np.concatenate(costs))
-
-
 def plan_tiles(unit: UnitRun) -> Path:
     """Decide how the cells of a unit are cut into tiles, and whether that fits.
 
@@ -255,7 +201,7 @@ def predicted(
     Parameters
     ----------
     unit : UnitRun
-        The unit.
+        The unit; what was measured of it counts.
     plan : Plan
         With the unit's own settings.
     tiles : TilePlan
@@ -268,6 +214,9 @@ def predicted(
     list of dict
         `StageCost` of each, as JSON.
     """
+    known = unit.run.unit(unit.name).rates
+    measured = json.loads(known.read_text()) if known.exists() else {}
+    window_s = measured.pop("window_s", facts["window_s"])
     ndim = len(unit.image.shape)
     size = Size(
         paint_px=PAINT_PX[plan.mode],
@@ -278,9 +227,10 @@ def predicted(
         n_jobs=unit.batches
         | {"measure": unit.batches["masks"], "qc": unit.batches["paint"]}
         | ({"sift": unit.batches["paint"]} if unit.experiment.qc.labels else {}),
-        window_s=facts["window_s"],
+        window_s=window_s,
         predict_bytes=facts["predict_bytes"],
         seams=unit.experiment.stitch.seams,
+        rates=Rates(**measured),
     )
     return [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
 

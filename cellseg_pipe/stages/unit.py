@@ -67,6 +67,8 @@ CELL_SETTINGS = (
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # One job each of so many voxels of level 0, if the experiment does not say how many jobs.
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
+# Every job of masks waits for all of predict: 7,000 and 4,000 of a terabyte are 28 million pairs.
+MOST_JOBS = 512
 READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
 PAINT_PX = {"2d": (2048, 2048), "planes": (128, 1024, 1024), "3d": (128, 256, 256)}
 
@@ -269,7 +271,9 @@ class UnitRun:
         voxels = math.prod(self.image.shape)
         asked = self.experiment.tiles.batches
         return {
-            stage: ceil_div(voxels, most) if (n := getattr(asked, stage)) == "auto" else n
+            stage: min(ceil_div(voxels, most), MOST_JOBS)
+            if (n := getattr(asked, stage)) == "auto"
+            else n
             for stage, most in BATCH_VOXELS.items()
         }
 

@@ -20,7 +20,6 @@ from cellseg_pipe.segmentation._seams_nodes import seen_whole
 from cellseg_pipe.segmentation.cells import to_level_0
 from cellseg_pipe.segmentation.seams import (
     View,
-    link_views,
     nodes_of,
     paint_margin_px,
     paint_seams,
@@ -30,6 +29,7 @@ from cellseg_pipe.segmentation.seams import (
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.tiles import TilePlan
 from tests.golden.synthetic import centre_flow, label_field, network_like
+from tests.segmentation.linking import link_views
 
 
 class Network:

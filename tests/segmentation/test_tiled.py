@@ -122,7 +122,9 @@ def chained(walked, rows, named, plan, tiles):
     ids = np.concatenate([ids for _, ids in named])
     border = np.concatenate([part.on_border for part, _ in named])
     border = border[np.argsort(ids, kind="stable")][: len(rows.id)]
-    numbers = chain_cells(rows, tables, plan=plan, area=areas, on_border=border)
+    counts = np.bincount(rows.peak[:, 0], minlength=plan.walk_shape[0])
+    inside = np.ones(len(border), bool)
+    numbers = chain_cells(counts, tables, plan=plan, area=areas, on_border=border, inside=inside)
     return relabel(walked, rows.id, numbers), join_chains(rows, numbers)
 
 

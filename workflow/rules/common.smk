@@ -11,6 +11,7 @@ wildcard_constraints:
     unit=r"[^/]+",
     digest=r"[0-9a-f]{12}",
     batch=r"\d+",
+    stage=r"[a-z]\w*",
 
 
 onstart:
@@ -23,3 +24,14 @@ onsuccess:
 
 onerror:
     RUN.end()
+
+
+# Between stages of many jobs: without it each job of the one waits for each of the other.
+rule gate:
+    input:
+        RUN.gated,
+    output:
+        RUN.gate,
+    localrule: True
+    shell:
+        "touch {output:q}"

@@ -1,0 +1,210 @@
+"""Whether results fit: free bytes and files of the disk, and what the user's quota leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cellseg_pipe.cost import StageCost
+from cellseg_pipe.stages.costs import planned_costs
+from cellseg_pipe.stages.layout import RunLayout
+
+__all__ = ["Room", "check_room", "left_to_do", "refuse", "room_in"]
+
+log = logging.getLogger(__name__)
+
+QUOTA_BLOCK_BYTES = 1024
+QUOTA_S = 20.0  # a server that does not answer must not hold a run up
+
+
+@dataclass(frozen=True)
+class Room:
+    """What may still be written in a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Where.
+    free_bytes, free_files : int or None
+        Of the file system; None for files where it does not count them.
+    quota_bytes, quota_files : int or None
+        That the user's quota leaves; None where there is none.
+    """
+
+    folder: Path
+    free_bytes: int
+    free_files: int | None
+    quota_bytes: int | None = None
+    quota_files: int | None = None
+
+    def lacks(self, n_bytes: int, n_files: int) -> str:
+        """Say what is missing for so many bytes and files, and how much.
+
+        Parameters
+        ----------
+        n_bytes, n_files : int
+            That are to be written.
+
+        Returns
+        -------
+        str
+            Empty if nothing is.
+        """
+        found = []
+        for what, needed, free, size, unit in (
+            ("the disk has", n_bytes, self.free_bytes, 1e9, "GB"),
+            ("your quota leaves", n_bytes, self.quota_bytes, 1e9, "GB"),
+            ("the disk has", n_files, self.free_files, 1, "files"),
+            ("your quota leaves", n_files, self.quota_files, 1, "files"),
+        ):
+            if free is not None and needed > free:
+                digits = 2 if unit == "GB" else 0
+                found.append(
+                    f"{what} {free / size:.{digits}f} {unit} in {self.folder} and"
+                    f" {needed / size:.{digits}f} are needed, {(needed - free) / size:.{digits}f}"
+                    " more"
+                )
+        return "; ".join(found)
+
+
+def room_in(folder: Path | str) -> Room:
+    """Look what may be written in a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Or what is to be one: then the folder counts that it will be made in.
+
+    Returns
+    -------
+    Room
+        As it is now.
+    """
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    there = os.statvfs(folder)
+    quota = _lustre_quota(folder) or _quota(folder) or (None, None)
+    n_files = there.f_favail if there.f_files else None
+    return Room(folder, there.f_bavail * there.f_frsize, n_files, *quota)
+
+
+def _lustre_quota(folder: Path) -> tuple[int | None, int | None] | None:
+    """Return what a quota of Lustre leaves; None where that is not known."""
+    for words in _said("lfs", "quota", "-q", "-u", str(os.getuid()), str(folder)):
+        if len(words) >= 8 and words[0].startswith("/"):
+            return _left(words[1:])
+    return None
+
+
+def _quota(folder: Path) -> tuple[int | None, int | None] | None:
+    """Return what a quota of the file system leaves; None where that is not known."""
+    device = _device_of(folder)
+    for words in _said("quota", "-w"):
+        if len(words) >= 7 and words[0] == device:
+            return _left(words[1:])
+    return None
+
+
+def _device_of(folder: Path) -> str:
+    mounts = [p for p in psutil.disk_partitions(all=True) if folder.is_relative_to(p.mountpoint)]
+    return max(mounts, key=lambda p: len(p.mountpoint)).device if mounts else ""
+
+
+def _said(program: str, *arguments: str) -> list[list[str]]:
+    """Return the words of each line that a program says; nothing where it is missing or fails."""
+    path = shutil.which(program)
+    if path is None:
+        return []
+    command = [path, *arguments]
+    try:
+        # A quota that is used up is told by the exit status, too.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUOTA_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("the quota is not known: %s", error)
+        return []
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def _left(words: list[str]) -> tuple[int | None, int | None]:
+    """Return bytes and files that are left, from used, quota, limit and grace of each."""
+    # Grace is only there where a quota is exceeded in some programs, and `-` in others.
+    numbers = [word.rstrip("*") for word in words]
+    blocks, rest = numbers[:3], numbers[3:]
+    files = rest[1:4] if rest and not rest[0].isdigit() else rest[:3]
+    n_bytes, n_files = (_remaining(part) for part in (blocks, files))
+    return (None if n_bytes is None else n_bytes * QUOTA_BLOCK_BYTES), n_files
+
+
+def _remaining(part: list[str]) -> int | None:
+    if len(part) < 3 or not all(word.isdigit() for word in part):
+        return None
+    used, soft, hard = map(int, part)
+    limits = [limit for limit in (soft, hard) if limit]
+    return max(0, min(limits) - used) if limits else None
+
+
+def left_to_do(layout: RunLayout) -> tuple[int, int]:
+    """Return bytes and files that a run is predicted to write yet, where it is planned.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+
+    Returns
+    -------
+    n_bytes, n_files : int
+        Of stages with jobs that are not done; none of units that are finished.
+    """
+    n_bytes = n_files = 0
+    for unit in layout.units:
+        if layout.files(unit.name, "audit").plan.exists():
+            continue
+        for said in planned_costs(layout.files(unit.name, "tiles")):
+            cost = StageCost(**said)
+            share = _open_share(layout, unit.name, cost.stage)
+            n_bytes += round(cost.disk_bytes * share)
+            n_files += round(cost.n_files * share)
+    return n_bytes, n_files
+
+
+def _open_share(layout: RunLayout, unit: str, stage: str) -> float:
+    names = layout.outputs(unit, stage)
+    return sum(not (layout.root / name).exists() for name in names) / max(len(names), 1)
+
+
+def check_room(layout: RunLayout) -> None:
+    """Refuse a run that is planned and will not fit.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+    """
+    refuse(room_in(layout.root).lacks(*left_to_do(layout)), layout.disk)
+
+
+def refuse(lacks: str, strictness: str) -> None:
+    """Refuse to go on where something is missing.
+
+    Parameters
+    ----------
+    lacks : str
+        What; nothing if it is empty.
+    strictness : {"strict", "relaxed"}
+        Whether it is refused, or warned of.
+    """
+    if lacks and strictness == "strict":
+        raise ValueError(
+            f"the results will not fit: {lacks}. Free that much (cellseg clean lists what can go),"
+            " name another output.dir, or set resources.disk to relaxed."
+        )
+    if lacks:
+        log.warning("the results may not fit: %s; resources.disk lets the run go on", lacks)
