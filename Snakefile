@@ -11,6 +11,7 @@ include: "workflow/rules/segment.smk"
 include: "workflow/rules/stitch.smk"
 include: "workflow/rules/relate.smk"
 include: "workflow/rules/measure.smk"
+include: "workflow/rules/bundle.smk"
 include: "workflow/rules/qc.smk"
 include: "workflow/rules/train.smk"
 

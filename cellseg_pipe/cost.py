@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "Rates",
     "Size",
     "StageCost",
+    "bundle_cost",
     "check_fits",
     "made_costs",
     "masks_bytes",
@@ -30,6 +31,7 @@ __all__ = [
     "predict_bytes",
     "related_costs",
     "stage_costs",
+    "whole_bytes",
 ]
 
 LABELS_BYTES = 4
@@ -41,6 +43,8 @@ FILES_PER_JOB = 4  # claim, data, ledger, done
 MEASURE_S = 0.1  # and channel
 FORM_S = {2: 0.03, 3: 0.3}  # of measuring forms, by the number of axes
 LOOK_S, SIFT_S = 0.1, 0.05
+# Of a small image: opening and publishing it, its metadata and tables, its files and folders.
+IMAGE_S, IMAGE_BYTES, IMAGE_FILES = 0.15, 60_000, 18
 LOOK_BYTES, PIXEL_BYTES = 24, 8  # per voxel of labels that are looked at, and of pixels
 AS_SOURCE = ("qc", "sift")  # stages that take as much where labels are made from others
 GROW_BYTES = 24  # per voxel of labels that grow: two arrays of labels, two of distances
@@ -86,6 +90,31 @@ def predict_bytes(plan: Plan, networks: Sequence[Footprint] = ()) -> int:
     of_px = max((network.px_bytes for network in networks), default=NETWORK_BYTES_PER_PX)
     reading = KEPT_BYTES + 16 * len(plan.picks) * source
     return round(BASE_BYTES + loaded + of_px * window + reading)
+
+
+def whole_bytes(plan: Plan, networks: Sequence[Footprint], *, pixels_bytes: int) -> int:
+    """Return the memory of segmenting and measuring an image as one tile.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    networks : sequence of Footprint
+        As for `predict_bytes`.
+    pixels_bytes : int
+        Of all channels of the image.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    voxels, walked = math.prod(plan.shape), math.prod(plan.walk_shape)
+    plane = math.prod(plan.walk_shape[1:]) if plan.mode == "planes" else walked
+    answer = 4 * (plan.n_outputs + 2) * (math.prod(plan.grid_shape) + walked)
+    labels = LABELS_BYTES * PAINTED * (voxels + walked)
+    cells = answer + labels + FOLLOW_BYTES[len(plan.flow_axes)] * plane
+    return predict_bytes(plan, networks) + 2 * pixels_bytes + cells
 
 
 def masks_bytes(plan: Plan, tiles: TilePlan) -> int:
@@ -378,6 +407,34 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         n_files = files + FILES_PER_JOB * n_jobs
         found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk), n_files))
     return found
+
+
+def bundle_cost(stage: str, *, n_images: int, voxels: int, timed: Mapping[str, float]) -> StageCost:
+    """Return what segmenting many small images takes, told by the largest of them.
+
+    Parameters
+    ----------
+    stage : str
+        Its name.
+    n_images, voxels : int
+        How many there are, and what they have together.
+    timed : mapping
+        Of the largest one: `voxels`, `seconds`, `memory_bytes`.
+
+    Returns
+    -------
+    StageCost
+        Of one job.
+    """
+    return StageCost(
+        stage=stage,
+        n_tiles=n_images,
+        n_jobs=1,
+        memory_bytes=int(timed["memory_bytes"]),
+        seconds=voxels * timed["seconds"] / timed["voxels"] + n_images * IMAGE_S,
+        disk_bytes=round(STORED_BYTES * voxels) + n_images * IMAGE_BYTES,
+        n_files=n_images * IMAGE_FILES + FILES_PER_JOB,
+    )
 
 
 def _searched(plan: Plan, tiles: TilePlan, *, seams: str) -> tuple[int, float]:

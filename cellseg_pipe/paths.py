@@ -19,7 +19,10 @@ STAGE = re.compile(r"[a-z][a-z0-9_]*")
 # 0003.2, 0003.2.bin, 0003.2.jsonl: batch 3, token 2.
 ATTEMPT = re.compile(r"(\d{4,})\.(\d+)(?:\.bin|\.jsonl)?")
 # What lies beside the folders of the units; compared without case, as some file systems do.
-RESERVED = {"config.yaml", "plan.json", "summary.json", "report.html", "logs", "runs"}
+RESERVED = {
+    *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
+    *("logs", "runs"),
+}
 
 
 def safe_name(name: str) -> str:
@@ -82,6 +85,21 @@ class RunPaths:
     def summary(self) -> Path:
         """What came out, written last."""
         return self.root / "summary.json"
+
+    @property
+    def cells(self) -> Path:
+        """The table of the cells of all units, where there are several: a folder of parts."""
+        return self.root / "cells.parquet"
+
+    @property
+    def failed(self) -> Path:
+        """What could not be segmented, and why; not there if there is nothing of the kind."""
+        return self.root / "failed.json"
+
+    @property
+    def headers(self) -> Path:
+        """What image files say of themselves."""
+        return self.runs / "headers.json"
 
     @property
     def report(self) -> Path:
@@ -271,6 +289,11 @@ class StagePaths:
     def conflicts(self) -> Path:
         """The table of what could not be settled, in the making."""
         return self.root / "conflicts.parquet"
+
+    @property
+    def failed(self) -> Path:
+        """Why a unit could not be finished, and how often that was tried."""
+        return self.root / "failed.json"
 
     def claim(self, batch: int, token: int) -> Path:
         """Return the claim of a batch: who works on it, or did."""

@@ -18,6 +18,7 @@ from cellseg_pipe.config.units import (
     settings_of,
     unit_of,
     units,
+    units_of,
 )
 from cellseg_pipe.config.writing import dump, schema, schema_text
 
@@ -43,5 +44,6 @@ __all__ = [
     "settings_of",
     "unit_of",
     "units",
+    "units_of",
     "with_images",
 ]

@@ -29,7 +29,10 @@ FLAT = ("2d", "planes")
 PLACES = ("file", "box_px", "box_um")
 NAME_BYTES = 200  # file systems take 255 with our endings
 # Names of files and folders in the output folder.
-TAKEN = {"config.yaml", "logs", "plan.json", "report.html", "runs", "summary.json"}
+TAKEN = {
+    *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
+    *("logs", "runs"),
+}
 PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
 
 

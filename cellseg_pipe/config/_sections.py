@@ -199,6 +199,8 @@ class Batches(Section):
     """Jobs that find cells in tiles."""
     paint: Auto | Count = "auto"
     """Jobs that write labels."""
+    bundles: Auto | Count = "auto"
+    """Jobs that segment many small images each."""
 
 
 class Tiles(Section):
@@ -212,6 +214,9 @@ class Tiles(Section):
     """Edge of the network's windows; auto: what the model wants, or 512."""
     overlap_px: Annotated[int, Field(strict=True, ge=0, le=4096)] = 48
     """What neighbouring windows share."""
+    bundle_px: Auto | Size = "auto"
+    """Pixels of the largest image that is segmented whole, one job taking many of them; auto:
+    2048 x 2048, where there are 16 or more such images; 0: none."""
     batches: Batches = Batches()
     """Into how many jobs the stages are cut; auto: by the predicted time."""
 
@@ -226,6 +231,9 @@ class Stitch(Section):
     """Least overlap (IoU) of two views of a cell, seams iou."""
     plane_iou: Share = 0.25
     """Least overlap (IoU) of cells in neighbouring planes, mode planes."""
+    time_iou: Share | None = None
+    """Least overlap (IoU) of a cell with itself at the next time of a series; null: cells of
+    different times are not linked."""
 
 
 class Measure(Section):

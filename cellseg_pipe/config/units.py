@@ -8,7 +8,7 @@ from typing import Any
 from cellseg_pipe.config._relations import CYTOPLASM
 from cellseg_pipe.config._rules import merged
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
-from cellseg_pipe.config.images import expand_images
+from cellseg_pipe.config.images import with_images
 
 __all__ = [
     "CYTOPLASM",
@@ -18,6 +18,7 @@ __all__ = [
     "settings_of",
     "unit_of",
     "units",
+    "units_of",
 ]
 
 
@@ -84,10 +85,25 @@ def units(experiment: Experiment) -> tuple[Unit, ...]:
         Image by image, in the order of the file, but each after those that it is made from; no two
         have one name.
     """
+    return units_of(with_images(experiment))
+
+
+def units_of(experiment: Experiment) -> tuple[Unit, ...]:
+    """Return the units of an experiment whose images are found already. Nothing is looked up.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        From `with_images`, or as a run has kept it.
+
+    Returns
+    -------
+    tuple of Unit
+        As from `units`.
+    """
+    targets = made_targets(experiment)
     return tuple(
-        unit_of(experiment, image, target)
-        for image in expand_images(experiment)
-        for target in made_targets(experiment)
+        unit_of(experiment, image, target) for image in experiment.images for target in targets
     )
 
 
@@ -168,6 +184,7 @@ def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitS
         "diameter_by": aim.diameter_by,
         "overlap_px": experiment.tiles.overlap_px,
         "stitch_threshold": experiment.stitch.plane_iou,
+        "time_iou": experiment.stitch.time_iou,
     }
     decided = {
         "anisotropy": _number(segment.anisotropy),

@@ -86,8 +86,7 @@ class Branches:
             there = self.trains if name == "train" else self._scoring.stem != "evaluate-none"
             if not there:
                 raise workflow_error(NEEDS[name])
-            units = self._layout.units
-            return [self._layout.outputs(unit.name, "audit")[0] for unit in units]
+            return self._layout.ends
 
         return needed
 
@@ -115,8 +114,8 @@ class Branches:
     def _largest(self) -> int:
         """Return the voxels of the largest image that is planned."""
         voxels = [0]
-        for unit in self._layout.units:
-            plan = self._layout.files(unit.name, "plan").plan
+        for name in self._layout.names:
+            plan = self._layout.files(name, "plan").plan
             voxels += [_voxels(plan)] if plan.exists() else []
         return max(voxels)
 

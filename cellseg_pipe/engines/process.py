@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from cellseg_pipe.config import Experiment
+from cellseg_pipe.config import Experiment, Unit, units_of, with_images
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.stages._run_layout import RunLayout
+from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.evaluate_run import score
-from cellseg_pipe.stages.jobs import Job, finish, open_jobs, run_job
+from cellseg_pipe.stages.jobs import Job, bundle_jobs, finish, open_jobs, run_bundle, run_job
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.opened import FAILURES
 from cellseg_pipe.stages.room import check_room
-from cellseg_pipe.stages.unit import UnitRun, unit_runs
+from cellseg_pipe.stages.unit import UnitRun, open_unit
 
 __all__ = ["run"]
 
@@ -47,10 +51,35 @@ def run(
     with RunLock(paths.run_lock, job="cellseg run"):
         layout = layout_of(experiment)
         check_room(layout)
-        for unit, job in open_jobs(unit_runs(experiment)):
-            if on_job:
-                on_job(unit, job)
-            run_job(unit, job.stage, batch=job.batch, threads=threads)
+        found, large = with_images(experiment), set(layout.names)
+        wanted = (unit for unit in units_of(found) if unit.name in large)
+        for _, several in itertools.groupby(wanted, key=lambda unit: unit.image.name):
+            _run_image(layout, found, list(several), on_job=on_job, threads=threads)
+        for job in bundle_jobs(layout):
+            if not job.output.exists():
+                run_bundle(found, layout, job.stage, threads=threads)
         finish(layout.config)
         score(experiment, layout)
     return paths
+
+
+def _run_image(
+    layout: RunLayout,
+    experiment: Experiment,
+    several: list[Unit],
+    *,
+    on_job: Callable[[UnitRun, Job], None] | None,
+    threads: int | None,
+) -> None:
+    """Run the jobs of an image's units; where there are others, one that fails stops none."""
+    try:
+        for unit, job in open_jobs([open_unit(experiment, unit) for unit in several]):
+            if on_job:
+                on_job(unit, job)
+            run_job(unit, job.stage, batch=job.batch, threads=threads)
+    except FAILURES as error:
+        if len(several) == len(layout.audits):
+            raise
+        for paths in (layout.audit(each.name) for each in several):
+            if not paths.plan.exists():
+                note_failure(paths, error)

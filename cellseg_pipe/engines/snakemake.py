@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from cellseg_pipe.engines._snakemake_branches import (
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.machine import available_bytes, available_threads
+from cellseg_pipe.paths import safe_name
+from cellseg_pipe.stages._failed import message
+from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.room import check_room
 
@@ -39,6 +44,7 @@ NO_DIRECTORY = (
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
 LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
 LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
+NUMBERED = ("level", "bundle")  # the number of such a stage is a wildcard
 
 
 class Workflow:
@@ -55,6 +61,7 @@ class Workflow:
     def __init__(self, config: Mapping[str, Any], workflow: Any) -> None:
         self._workflow = workflow
         self._lock: RunLock | None = None
+        self._bundles: dict[str, Any] = {}
         self._known: dict[str, dict[str, Mapping[str, float]]] = {}
         self._asked = self._read(config)
         self._layout = self._asked.layout
@@ -105,7 +112,7 @@ class Workflow:
     @property
     def audits(self) -> list[str]:
         """What says that each unit is finished."""
-        return [self._layout.outputs(unit.name, "audit")[0] for unit in self._layout.units]
+        return self._layout.ends
 
     @property
     def gpus(self) -> int:
@@ -166,7 +173,7 @@ class Workflow:
         Parameters
         ----------
         stage : str
-            Name of the stage; "level" takes the number from the wildcards.
+            Name of the stage; "level" and "bundle" take the number from the wildcards.
 
         Returns
         -------
@@ -175,7 +182,7 @@ class Workflow:
         """
 
         def needed(wildcards: Any) -> list[str]:
-            name = f"level{wildcards.level}" if stage == "level" else stage
+            name = f"{stage}{wildcards.number}" if stage in NUMBERED else stage
             return self._layout.inputs(wildcards.unit, name)
 
         return needed
@@ -270,7 +277,7 @@ class Workflow:
         """
 
         def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards.unit, stage).get("memory_bytes", 0)
+            said = self._planned(wildcards, stage).get("memory_bytes", 0)
             return math.ceil(max(LEAST_MB, said / 1e6 + BESIDE_MB) * GROWTH ** (attempt - 1))
 
         return needed
@@ -290,20 +297,31 @@ class Workflow:
         """
 
         def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards.unit, stage)
+            said = self._planned(wildcards, stage)
             seconds = said.get("seconds", 0) / max(said.get("n_jobs", 1), 1)
             return math.ceil(max(LEAST_MINUTES, seconds / 60 * MARGIN) * attempt)
 
         return needed
 
-    def _planned(self, unit: str, stage: str) -> Mapping[str, float]:
+    def _planned(self, wildcards: Any, stage: str) -> Mapping[str, float]:
         """Return what the plan of a unit predicts of a stage; nothing before it is made."""
+        if stage == BUNDLE:
+            return self._planned_bundle(f"{stage}{wildcards.number}")
+        unit = wildcards.unit
         if unit not in self._known:
+            if unit == safe_name(SMALL):
+                return {}
             costs = planned_costs(self._layout.files(unit, "tiles"))
             if not costs:
                 return {}
             self._known[unit] = {cost["stage"]: cost for cost in costs}
         return self._known[unit].get(LIKE.get(stage, stage), {})
+
+    def _planned_bundle(self, name: str) -> Mapping[str, float]:
+        from cellseg_pipe.stages._bundle_costs import bundle_costs  # here: most runs do without
+
+        self._bundles = self._bundles or bundle_costs(self._layout)
+        return asdict(self._bundles[name]) if self._bundles else {}
 
     def begin(self) -> None:
         """Keep other runs from this folder, and make it that of this one."""
@@ -314,6 +332,15 @@ class Workflow:
             self.end()
             raise workflow_error(str(error)) from None
         self._asked.keep()
+
+    def fail(self) -> None:
+        """Say what could not be segmented, and let other runs have the folder."""
+        self.end()
+        file = self._layout.paths.failed
+        if file.exists():
+            found, n_units = json.loads(file.read_text()), len(self._layout.audits)
+            n_units += len(self._layout.failed)
+            self._workflow.logger_manager.logger.error(message(found, n_units=n_units, file=file))
 
     def end(self) -> None:
         """Let other runs have it."""

@@ -66,12 +66,13 @@ def run(
 
 def _in_process(experiment: Experiment, *, cores: int | None, dry_run: bool) -> int:
     from cellseg_pipe.engines import process
-    from cellseg_pipe.stages.jobs import open_jobs
-    from cellseg_pipe.stages.unit import unit_runs
+    from cellseg_pipe.stages.layout import lay_out, open_stages
 
     if dry_run:
-        for unit, job in open_jobs(unit_runs(experiment)):
-            print(f"{unit.name} {job.stage} {job.batch}")  # noqa: T201
+        layout, _ = lay_out(experiment)
+        for unit, stage, batches in open_stages(layout):
+            for batch in batches:
+                print(f"{unit} {stage.name} {batch}")  # noqa: T201
         return 0
     with _shown(Path(experiment.output.dir)):
         process.run(experiment, threads=cores)

@@ -32,7 +32,7 @@ class Layout:
         Letter of the axis of the channels, c or s; empty where there is one channel.
     n_channels : int
         Without the opacity.
-    spatial : {"yx", "zyx"}
+    spatial : {"yx", "zyx", "tyx"}
         The axes that remain.
     """
 
@@ -44,8 +44,9 @@ class Layout:
 
     @property
     def n_times(self) -> int:
-        """Steps along t."""
-        return self.shape[self.named.index("t")] if "t" in self.named else 1
+        """Steps along t, unless they are an axis of the image."""
+        of_file = "t" in self.named and "t" not in self.spatial
+        return self.shape[self.named.index("t")] if of_file else 1
 
     def of_space(self, values: tuple[int, ...]) -> tuple[int, ...]:
         """Return the values of the spatial axes, out of one per axis of the file."""
@@ -57,7 +58,7 @@ class Layout:
         for axis, first, end in zip(self.spatial, wanted.start, wanted.stop, strict=True):
             start[self.named.index(axis)] = first
             stop[self.named.index(axis)] = end
-        if "t" in self.named:
+        if "t" in self.named and "t" not in self.spatial:
             start[self.named.index("t")] = time
             stop[self.named.index("t")] = time + 1
         if self.channel:

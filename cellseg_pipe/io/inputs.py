@@ -53,7 +53,7 @@ def find_inputs(patterns: Sequence[Path | str], *, recursive: bool = False) -> l
                 f"{pattern} needs to name an image or a folder of images"
                 f" ({', '.join(IMAGE_SUFFIXES)}), and there is none."
             )
-        found.update({image.resolve(): image for image in images if image.resolve() not in found})
+        found = {image.resolve(): image for image in images} | found
     _say_results(results, n_images=len(found))
     return _each_named(sorted(found.values(), key=lambda path: [*map(_natural, path.parts)]))
 

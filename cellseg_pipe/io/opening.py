@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ class OpenImage:
     ----------
     path : str
         As it was given.
-    spatial : {"yx", "zyx"}
-        Its spatial axes.
+    spatial : {"yx", "zyx", "tyx"}
+        Its spatial axes; with that of time where times are read as planes are.
     shape : tuple of int
         Along them, at the level that was asked for.
     n_channels, n_times : int
@@ -78,6 +78,20 @@ class OpenImage:
     _layout: Layout = field(kw_only=True, repr=False, compare=False)
     _asked: dict[str, Any] = field(kw_only=True, repr=False, compare=False)
 
+    def as_series(self) -> OpenImage:
+        """Return the same planes with their times as the first axis, as if it were one of space."""
+        if self.n_times == 1 or self.spatial != "yx":
+            return self
+        layout = replace(self._layout, spatial="tyx")
+        return replace(
+            self,
+            spatial="tyx",
+            shape=(self.n_times, *self.shape),
+            n_times=1,
+            chunk=None if self.chunk is None else (1, *self.chunk),
+            _layout=layout,
+        )
+
     @property
     def file_axes(self) -> str:
         """A letter per axis of the file."""
@@ -112,7 +126,8 @@ class OpenImage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how another process opens it again."""
-        return functools.partial(open_image, self.path, **self._asked), ()
+        series = self.spatial == "tyx"
+        return functools.partial(_again, self.path, frames=series, **self._asked), ()
 
 
 def open_image(
@@ -168,6 +183,11 @@ def open_image(
         _layout=layout,
         _asked={"axes": axes, "series": series, "level": level},
     )
+
+
+def _again(path: str, *, frames: bool, **asked: Any) -> OpenImage:
+    image = open_image(path, **asked)
+    return image.as_series() if frames else image
 
 
 def _raw(path: str, *, axes: str | None, series: int, level: int) -> Raw:

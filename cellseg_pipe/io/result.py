@@ -79,12 +79,13 @@ class RunResult:
         return zarr.open_array(str(store / paths[level]), mode="r")
 
     def table(self, name: str | None = None, *, columns: list[str] | None = None) -> pa.Table:
-        """Return the table of a unit: a row per cell.
+        """Return the table of a unit, or of all: a row per cell.
 
         Parameters
         ----------
         name : str, optional
-            Of the unit; may be left out where there is one.
+            Of the unit. Without a name, that of the only one; of several, one table with a column
+            `image`, and with several targets `target`.
         columns : list of str, optional
             To be read; all by default.
 
@@ -95,7 +96,9 @@ class RunResult:
         """
         from pyarrow import parquet
 
-        path = self._path(self._unit(name), "table", TABLE)
+        path = self.folder / TABLE
+        if name is not None or len(self.units) == 1 or not path.exists():
+            path = self._path(self._unit(name), "table", TABLE)
         if not path.exists():
             raise FileNotFoundError(
                 f"{path} needs to be the table of a finished run, and does not exist. Run it again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -254,5 +255,12 @@ def sha256_of(path: Path) -> str:
     str
         64 hexadecimal digits.
     """
+    about = path.stat()
+    return _sha256(path, about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256(path: Path, _bytes: int, _written: int) -> str:
+    """Return the checksum of a file as it was then: thousands of units ask for one."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

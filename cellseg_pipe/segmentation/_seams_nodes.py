@@ -120,7 +120,7 @@ def nodes_of(
     on_border = ((low <= 0) | (high >= plan.walk_shape)).any(axis=1) & (objects.area > 0)
     anchor, seen = _anchors(labels, peak, plan=plan, tile=tile)
     kept = kept & seen
-    if not plan.settings.keep_border and plan.mode != "planes":
+    if not plan.settings.keep_border and not plan.stacked:
         kept &= ~on_border
     return Nodes(
         number=tile.number,

@@ -39,9 +39,12 @@ __all__ = [
     "add_rows",
     "cells_of",
     "chain_cells",
+    "frame_rows",
     "join_chains",
     "join_rows",
+    "renamed",
     "to_level_0",
+    "with_time",
 ]
 
 
@@ -103,7 +106,7 @@ class Cells:
     labels : uint32 array [*spatial]
         On level 0; ids from 1 without gaps.
     rows : Rows
-        One per cell.
+        One per cell; of a series one per cell and time.
     n_too_far : int
         Particles whose path strays beyond the reach.
     """
@@ -138,10 +141,10 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     tiles = [(part, ids_of(part, first, plan)) for part in found]
     labels = np.concatenate([paint(part.box, [(part, ids)]) for part, ids in tiles])
     rows = join_rows(tiles)
-    if plan.mode == "planes":
+    if plan.chained:
         numbers = _chained(labels, rows, tiles=tiles, plan=plan)
         labels = relabel(labels, rows.id, numbers, threads=threads)
-        rows = join_chains(rows, numbers)
+        rows = renamed(rows, numbers) if plan.series else join_chains(rows, numbers)
     labels = to_level_0(labels, plan, box=Box.of(plan.shape), start=(0,) * len(plan.shape))
     return Cells(labels, rows, sum(part.n_too_far for part in found))
 
@@ -275,11 +278,14 @@ def chain_cells(
         cell; 0 for chains that are dropped.
     """
     settings, last = plan.settings, np.cumsum(counts)
+    iou = settings.time_iou if plan.series else settings.stitch_threshold
     # One plane at a time: of all of them only what decides about chains is in memory.
     labels = (np.arange(b - n + 1, b + 1) for b, n in zip(last, counts, strict=True))
     chain = np.empty(len(area), np.uint32)
-    for part in chain_planes(labels, tables, iou_threshold=settings.stitch_threshold):
+    for part in chain_planes(labels, tables, iou_threshold=1.0 if iou is None else iou):
         chain[part.label.astype(np.int64) - 1] = part.chain
+    if plan.series:  # each time is whole by itself: its cells were dropped where they were found
+        return chain
     n = int(chain.max(initial=0))
     # Areas are counted on the grid that was walked on, sizes are meant on level 0.
     share = 1.0 if plan.walks_level_0 else float(np.prod(plan.scale.factors))
@@ -296,6 +302,65 @@ def chain_cells(
     numbers = np.zeros(n + 1, np.uint32)
     numbers[1:][fits] = np.arange(1, np.count_nonzero(fits) + 1, dtype=np.uint32)
     return numbers[chain]
+
+
+def renamed(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
+    """Return what is known of cells under other numbers.
+
+    Parameters
+    ----------
+    rows : Rows
+        Of one or several times.
+    numbers : uint32 array [n]
+        New number of each cell, in the order of the numbers that it replaces.
+
+    Returns
+    -------
+    Rows
+        In the same order.
+    """
+    return dataclasses.replace(rows, id=numbers[rows.id.astype(np.int64) - 1])
+
+
+def frame_rows(rows: Rows, time: int) -> Rows:
+    """Return the cells of one time of a series, as those of an image y, x.
+
+    Parameters
+    ----------
+    rows : Rows
+        Of one or several times.
+    time : int
+        Which one.
+
+    Returns
+    -------
+    Rows
+        Ascending.
+    """
+    here = np.flatnonzero(rows.peak[:, 0] == time)
+    here = here[np.argsort(rows.id[here], kind="stable")]
+    names = [field.name for field in dataclasses.fields(Rows)]
+    found = {name: getattr(rows, name)[here] for name in names}
+    return Rows(**{**found, "peak": found["peak"][:, 1:]})
+
+
+def with_time(columns: dict[str, NDArray[Any]], time: int) -> dict[str, NDArray[Any]]:
+    """Return the table of one time of a series with a column that says which.
+
+    Parameters
+    ----------
+    columns : dict of str to array [n]
+        As of an image y, x.
+    time : int
+        From 0.
+
+    Returns
+    -------
+    dict of str to array [n]
+        `t` follows `label`.
+    """
+    times = np.full(len(columns["label"]), time, np.int64)
+    return {"label": columns["label"], "t": times} | columns
 
 
 def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:

@@ -28,12 +28,12 @@ def channels_first(image: ArrayLike, axes: str | None) -> tuple[NDArray[Any], bo
     image : real array
         In the order of its axes.
     axes : str, optional
-        A letter per axis, out of c, z, y, x.
+        A letter per axis, out of t, c, z, y, x.
 
     Returns
     -------
     pixels : array [C, *spatial]
-        A view where that is possible.
+        A view where that is possible; with times as the first axis after the channels.
     rgb : bool
         Whether the channels are red, green and blue.
     """
@@ -44,16 +44,17 @@ def channels_first(image: ArrayLike, axes: str | None) -> tuple[NDArray[Any], bo
     if (
         len(named) != pixels.ndim
         or len(set(named)) != len(named)
-        or not {"y", "x"} <= set(named) <= set("czyx")
+        or not {"y", "x"} <= set(named) <= set("tczyx")
+        or {"t", "z"} <= set(named)
     ):
         raise ValueError(
-            f"axes needs a letter out of c, z, y, x for each of {pixels.ndim} axes, with y and x,"
-            f" got {named!r} for shape {pixels.shape}."
+            f"axes needs a letter out of c, z, y, x, or t, c, y, x, for each of {pixels.ndim} axes,"
+            f" with y and x, got {named!r} for shape {pixels.shape}."
         )
     if pixels.size == 0:
         raise ValueError(f"segment needs an image with pixels, got shape {pixels.shape}.")
     rgb = named.endswith("c") and pixels.shape[-1] in COLOUR_CHANNELS
-    order = [named.index(axis) for axis in "czyx" if axis in named]
+    order = [named.index(axis) for axis in "ctzyx" if axis in named]
     pixels = pixels.transpose(order) if "c" in named else pixels.transpose(order)[None]
     check_finite(pixels)
     return (pixels[:3] if rgb else pixels), rgb
@@ -70,13 +71,16 @@ def _guessed(shape: tuple[int, ...]) -> str:
         known[3] = "cyx"
     if len(shape) not in known:
         raise ValueError(
-            f"segment needs an image of 2 to 4 axes, got shape {shape}. Pass one time point."
+            f"segment needs an image of 2 to 4 axes, got shape {shape}. Pass one time point, or"
+            " axes='tcyx'."
         )
     log.info("axes of shape %s are taken as %s; axes= says otherwise", shape, known[len(shape)])
     return known[len(shape)]
 
 
-def source_of(pixels: NDArray[Any], names: tuple[str, ...], *, rgb: bool) -> ImageSource:
+def source_of(
+    pixels: NDArray[Any], names: tuple[str, ...], *, rgb: bool, series: bool = False
+) -> ImageSource:
     """Return what gives parts of an array.
 
     Parameters
@@ -87,6 +91,8 @@ def source_of(pixels: NDArray[Any], names: tuple[str, ...], *, rgb: bool) -> Ima
         Names of the channels.
     rgb : bool
         Whether they are colours.
+    series : bool
+        Whether the first axis of space is time.
 
     Returns
     -------
@@ -99,6 +105,7 @@ def source_of(pixels: NDArray[Any], names: tuple[str, ...], *, rgb: bool) -> Ima
         read=lambda box: pixels[(slice(None), *box.slices)],
         names=names,
         rgb=rgb,
+        series=series,
     )
 
 

@@ -29,7 +29,7 @@ from cellseg_pipe.kernels import (
 from cellseg_pipe.segmentation.measured import Measured, join_measured
 from cellseg_pipe.segmentation.plan import Plan
 
-__all__ = ["Measurer", "Measuring", "View"]
+__all__ = ["Measurer", "Measuring", "View", "measurer_for"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,13 @@ class View:
         """The pixels as a type that can be measured."""
         known = self.pixels.dtype in (np.uint8, np.uint16, np.float64)
         return self.pixels if known else self.pixels.astype(np.float32)
+
+    @property
+    def frame(self) -> View:
+        """The same of one time of a series, as of an image y, x."""
+        boxes = (Box(b.start[1:], b.stop[1:]) for b in (self.box, self.inner, self.core))
+        box, inner, core = boxes
+        return View(box, self.labels[0], self.pixels[:, 0], inner, core)
 
     @property
     def inside(self) -> Box:
@@ -297,3 +304,23 @@ class Measurer:
         if not (planes and self.measuring.shape):
             return Corners(np.zeros(0, np.uint32), np.zeros((0, 3), np.int64))
         return plane_hulls(labels, ids=ids, origin=start, threads=self.threads)
+
+
+def measurer_for(plan: Plan, measuring: Measuring, threads: int | None = None) -> Measurer:
+    """Return what measures the cells of an image, or of one time of a series.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image or series.
+    measuring : Measuring
+        What is measured.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    Measurer
+        Of a series it takes each time for an image y, x.
+    """
+    return Measurer(plan.frame if plan.series else plan, measuring, threads)

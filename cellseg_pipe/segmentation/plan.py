@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +56,8 @@ class ImageSource:
         Names of the channels, or none.
     rgb : bool
         The channels are red, green and blue.
+    series : bool
+        The first axis is time, and each time a plane.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +65,12 @@ class ImageSource:
     read: Callable[[Box], NDArray[Any]]
     names: tuple[str, ...] = ()
     rgb: bool = False
+    series: bool = False
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Of what is seen at a time."""
+        return self.shape[int(self.series) :]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Plan:
         From which sides the network looks, in the order of the sum.
     n_outputs : int
         Channels of the network's output.
+    series : bool
+        The planes are times.
     region : Region, optional
         Where the peaks of the cells that are meant lie. Nothing else depends on it: the cells are
         those of the whole image.
@@ -106,7 +116,24 @@ class Plan:
     scale: Scale
     views: tuple[View, ...]
     n_outputs: int
+    series: bool = False
     region: Region | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether planes are parts of cells, whose size and border only their whole tells."""
+        return self.mode == "planes" and not self.series
+
+    @property
+    def chained(self) -> bool:
+        """Whether cells of neighbouring planes are joined."""
+        return self.stacked or (self.series and self.settings.time_iou is not None)
+
+    @property
+    def frame(self) -> Plan:
+        """Of one time of a series: what its cells are measured by."""
+        scale = Scale(self.scale.num[1:], self.scale.den[1:])
+        return replace(self, mode="2d", shape=self.shape[1:], scale=scale, series=False)
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
@@ -189,7 +216,7 @@ def make_plan(
     Plan
         The same for the same pixels, however they are stored or cut.
     """
-    mode = choose_mode(settings, len(source.shape), network.ndim)
+    mode = mode_of(settings, source.shape, network.ndim, series=source.series)
     picks = resolve_channels(
         settings.channels,
         names=source.names,
@@ -216,7 +243,33 @@ def make_plan(
         scale=scale,
         views=views_of(scale.grid_shape(source.shape), mode, settings=settings, network=network),
         n_outputs=network.n_outputs,
+        series=source.series,
     )
+
+
+def mode_of(
+    settings: Settings, shape: tuple[int, ...], network_ndim: int, *, series: bool
+) -> Literal["2d", "planes", "3d"]:
+    """Return how an image is seen: a series as planes, each of which is one time.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user set.
+    shape : tuple of int
+        Of the image.
+    network_ndim : int
+        Spatial axes of the network.
+    series : bool
+        Whether the first axis is time.
+
+    Returns
+    -------
+    {"2d", "planes", "3d"}
+        The mode.
+    """
+    mode = choose_mode(settings, len(shape) - int(series), network_ndim)
+    return "planes" if series else mode
 
 
 def choose_mode(settings: Settings, ndim: int, network_ndim: int) -> Literal["2d", "planes", "3d"]:

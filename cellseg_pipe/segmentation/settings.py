@@ -99,6 +99,8 @@ class Settings:
         Sigma of a gaussian over the flow, in 3D.
     stitch_threshold : float
         IoU above which cells of neighbouring planes are one, in mode planes.
+    time_iou : float or None
+        Likewise of neighbouring times of a series; None to link none.
     """
 
     channels: int | str | None | Sequence[int | str | None] = None
@@ -130,6 +132,7 @@ class Settings:
     keep_border: bool = True
     flow_smooth_px: float = 0.0
     stitch_threshold: float = 0.25
+    time_iou: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -144,11 +147,14 @@ class Settings:
             if not (value >= low if included else value > low) or value == float("inf"):
                 rule = f"{low} or more" if included else f"above {low}"
                 raise ValueError(f"{name} needs a number {rule}, got {value}.")
-        if not 0 < self.stitch_threshold <= 1:
-            raise ValueError(
-                f"stitch_threshold needs an IoU above 0, up to 1, got {self.stitch_threshold}."
-            )
+        self._check_overlaps()
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(
                 f"value_range needs two grey values, the lower one first, got {self.value_range}."
             )
+
+    def _check_overlaps(self) -> None:
+        for name in ("stitch_threshold", "time_iou"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} needs an IoU above 0, up to 1, got {value}.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.kernels import crofton, diameter_px
 from cellseg_pipe.qc.confidence import confidence
 from cellseg_pipe.regions import border_distance_px
-from cellseg_pipe.segmentation.cells import Rows
+from cellseg_pipe.segmentation.cells import Cells, Rows, frame_rows, with_time
 from cellseg_pipe.segmentation.form import (
     axis_lengths,
     covariances,
@@ -23,7 +23,7 @@ from cellseg_pipe.segmentation.measured import Measured
 from cellseg_pipe.segmentation.measuring import Measurer
 from cellseg_pipe.segmentation.places import pixels_of
 
-__all__ = ["in_um", "table_of"]
+__all__ = ["in_um", "table_of", "table_of_image"]
 
 Columns = dict[str, NDArray[Any]]
 AXES = {2: ("major", "minor"), 3: ("major", "middle", "minor")}
@@ -86,6 +86,39 @@ def table_of(
         columns["region"] = plan.region.names_at(place)
         columns["distance_to_region_px"] = border_distance_px(plan.region, place, most_px=FAR_PX)
     return columns
+
+
+def table_of_image(
+    cells: Cells, pixels: NDArray[Any], measurer: Measurer, *, names: tuple[str, ...]
+) -> Columns:
+    """Measure and describe the cells of an image, or of all times of a series.
+
+    Parameters
+    ----------
+    cells : Cells
+        Of the image.
+    pixels : array [C, *spatial]
+        The channels that are measured.
+    measurer : Measurer
+        From `measurer_for`.
+    names : tuple of str
+        Names of these channels.
+
+    Returns
+    -------
+    dict of str to array [n]
+        One row per cell; of a series per time and cell.
+    """
+    labels, rows = cells.labels, cells.rows
+    if labels.ndim == len(measurer.plan.shape):
+        measured = measurer.image(labels, pixels, ids=rows.id, peaks=rows.peak)
+        return table_of(measured, rows, measurer, names=names)
+    parts = []
+    for time, frame in enumerate(labels):
+        here = frame_rows(rows, time)
+        measured = measurer.image(frame, pixels[:, time], ids=here.id, peaks=here.peak)
+        parts.append(with_time(table_of(measured, here, measurer, names=names), time))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _form(measured: Measured, measurer: Measurer) -> Columns:

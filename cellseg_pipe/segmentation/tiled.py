@@ -224,8 +224,8 @@ def rules_of(plan: Plan, threads: int | None) -> dict[str, Any]:
     settings = plan.settings
     share = 1.0 if plan.walks_level_0 else float(np.prod(plan.scale.factors))
     # In mode planes the size of the whole chain counts, not that of its planes.
-    least = 0 if plan.mode == "planes" else settings.min_size_px
-    most = None if plan.mode == "planes" else settings.max_size_px
+    least = 0 if plan.stacked else settings.min_size_px
+    most = None if plan.stacked else settings.max_size_px
     return {
         "cellprob_threshold": settings.cellprob_threshold,
         "flow_threshold": settings.flow_threshold,
@@ -267,9 +267,9 @@ def _owned(
     same = rows.size == len(masks.peak) and (old == new).all()
     labels = np.ascontiguousarray(cut) if same else _relabelled(cut, old, new)
     claim_index, claim_label = _claims(labels, plan, order=np.argsort(np.argsort(places)))
-    on_border = _on_border(labels, new, box=box, shape=plan.walk_shape)
+    on_border = _on_border(labels, new, box=box, plan=plan)
     kept = _seen(labels, rows.size, plan=plan, box=box)
-    if plan.mode != "planes":  # there chains are judged, not the cells of planes
+    if not plan.stacked:  # there chains are judged, not the cells of planes
         kept &= in_region(peak[rows], plan)
         kept &= ~on_border | plan.settings.keep_border
     return Found(
@@ -306,13 +306,14 @@ def _claims(
 
 
 def _on_border(
-    labels: NDArray[np.uint32], ids: NDArray[np.uint32], *, box: Box, shape: tuple[int, ...]
+    labels: NDArray[np.uint32], ids: NDArray[np.uint32], *, box: Box, plan: Plan
 ) -> NDArray[np.bool_]:
-    """Return which cells touch the border of the image."""
+    """Return which cells touch the border of the image; the first time is none."""
     objects = boxes_and_areas(labels, ids=ids)
     low = np.asarray(objects.start) + box.start
     high = np.asarray(objects.stop) + box.start
-    return np.asarray(((low <= 0) | (high >= shape)).any(axis=1) & (objects.area > 0))
+    touches = ((low <= 0) | (high >= plan.walk_shape))[:, int(plan.series) :]
+    return np.asarray(touches.any(axis=1) & (objects.area > 0))
 
 
 def _seen(labels: NDArray[np.uint32], n: int, *, plan: Plan, box: Box) -> NDArray[np.bool_]:

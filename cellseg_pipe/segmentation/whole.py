@@ -24,13 +24,13 @@ from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.preprocess import Range
 from cellseg_pipe.segmentation.cells import Cells, cells_of
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
-from cellseg_pipe.segmentation.measuring import Measurer, Measuring
+from cellseg_pipe.segmentation.measuring import Measuring, measurer_for
 from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
-from cellseg_pipe.segmentation.predict import on_walked_grid, records_of
+from cellseg_pipe.segmentation.predict import Answer, on_walked_grid, records_of
 from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.settings import Settings
-from cellseg_pipe.segmentation.table import table_of
+from cellseg_pipe.segmentation.table import table_of_image
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
@@ -107,8 +107,8 @@ class Segmentation:
 
     @property
     def n_cells(self) -> int:
-        """How many cells were found."""
-        return len(self.table["label"])
+        """How many cells were found, one that was linked through time once."""
+        return int(self.labels.max(initial=0))
 
 
 def segment(
@@ -134,11 +134,12 @@ def segment(
     Parameters
     ----------
     image : real array
-        An image y, x; a volume z, y, x; with channels first, or colours last.
+        An image y, x; a volume z, y, x; a series t, y, x, of which each time is an image by itself
+        under one plan; with channels first, or colours last.
     model : str, path, Model or Engine
         Name or file of a model, ours or the peer's, or one that is loaded.
     axes : str, optional
-        A letter per axis, out of c, z, y, x; guessed from the shape by default, and logged.
+        A letter per axis, out of t, c, z, y, x; guessed from the shape by default, and logged.
     rgb : bool, optional
         Whether the channels are red, green and blue; by default if there are 3 or 4 and come last.
     channel_names : iterable of str
@@ -181,12 +182,18 @@ def segment(
         else None
     )
     pixels, colours = channels_first(image, axes)
-    source = source_of(pixels, tuple(channel_names), rgb=colours if rgb is None else rgb)
+    colours = colours if rgb is None else rgb
+    series = axes is not None and "t" in axes.lower()
+    source = source_of(pixels, tuple(channel_names), rgb=colours, series=series)
     chosen = settings_for(
-        engine, settings, source.shape, spacing_um=spacing_um, diameter_um=diameter_um
+        engine, settings, source.spatial_shape, spacing_um=spacing_um, diameter_um=diameter_um
     )
     meant = None
     if region is not None:
+        if series:
+            raise ValueError(
+                "a region needs an image or volume, got a series in time. Leave it out."
+            )
         meant = region_of(region, shape=source.shape, spacing_um=spacing_um)
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
@@ -194,15 +201,8 @@ def segment(
     diameter = chosen.diameter_px or (measured.px if measured else engine.diameter_px)
     plan = replace(run.plan(diameter), region=meant)
     check_memory(plan)
-    warnings = [*flat_inputs(plan)]
     answer, cells = run.cells(plan, progress)
-    foreground = np.count_nonzero(answer.logit > chosen.cellprob_threshold)
-    if cells.n_too_far > SHARE_DROPPED * foreground:
-        warnings.append(
-            f"{cells.n_too_far} of {foreground} foreground pixels lead farther than the reach of"
-            f" {plan.reach_px} px and were left out: cells are larger than the diameter of"
-            f" {diameter:.1f} px suggests. Give a larger diameter or reach_px."
-        )
+    warnings = [*flat_inputs(plan), *left_out(plan, answer, cells)]
     for warning in warnings:
         log.warning("%s", warning)
     wanted = replace(measuring or Measuring(), spacing=spacing_um)
@@ -212,7 +212,7 @@ def segment(
         flow=answer.flow,
         logit=answer.logit,
         style=answer.style,
-        table=_table(cells, pixels, Measurer(plan, wanted, threads), names=names),
+        table=table_of_image(cells, pixels, measurer_for(plan, wanted, threads), names=names),
         diameter_px=diameter,
         diameter=measured,
         plan=plan,
@@ -220,14 +220,6 @@ def segment(
         n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
-
-
-def _table(
-    cells: Cells, pixels: NDArray[Any], measurer: Measurer, *, names: tuple[str, ...]
-) -> dict[str, NDArray[Any]]:
-    rows = cells.rows
-    measured = measurer.image(cells.labels, pixels, ids=rows.id, peaks=rows.peak)
-    return table_of(measured, rows, measurer, names=names)
 
 
 def settings_for(
@@ -316,7 +308,7 @@ class Run:
 
     def cells(
         self, plan: Plan, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Any, Cells]:
+    ) -> tuple[Answer, Cells]:
         """Return the network's answer for the whole image, and its cells."""
         total, done = sum(len(view.lattice) for view in plan.views), 0
 
@@ -392,3 +384,29 @@ def flat_inputs(plan: Plan) -> Iterator[str]:
     for number, (pick, is_flat) in enumerate(zip(plan.picks, flat, strict=True)):
         if is_flat and pick.kind != "zero":
             yield f"input {number} of the network has no contrast: its channel is constant"
+
+
+def left_out(plan: Plan, answer: Answer, cells: Cells) -> Iterator[str]:
+    """Yield a warning if much of the foreground counts for no cell.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    answer : Answer
+        The network's.
+    cells : Cells
+        What was made of it.
+
+    Yields
+    ------
+    str
+        The warning.
+    """
+    foreground = np.count_nonzero(answer.logit > plan.settings.cellprob_threshold)
+    if cells.n_too_far > SHARE_DROPPED * foreground:
+        yield (
+            f"{cells.n_too_far} of {foreground} foreground pixels lead farther than the reach of"
+            f" {plan.reach_px} px and were left out: cells are larger than the diameter of"
+            f" {plan.diameter_px:.1f} px suggests. Give a larger diameter or reach_px."
+        )

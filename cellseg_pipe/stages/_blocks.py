@@ -7,8 +7,10 @@ from cellseg_pipe.tiles import Grid
 __all__ = ["block_grid", "look_grid"]
 
 BLOCK_PX = {"2d": (256, 256), "planes": (8, 256, 256), "3d": (32, 128, 128)}
+BLOCK_PX["series"] = (1, 256, 256)  # of one time
 BLOCKS_MAX = 1 << 18  # of an image: blocks of a larger one are larger
 LOOK_PX = {"2d": (2048, 2048), "planes": (16, 1024, 1024), "3d": (64, 256, 256)}
+LOOK_PX["series"] = (1, 2048, 2048)
 
 
 def block_grid(shape: tuple[int, ...], mode: str) -> Grid:
@@ -18,7 +20,7 @@ def block_grid(shape: tuple[int, ...], mode: str) -> Grid:
     ----------
     shape : tuple of int
         Of the image.
-    mode : {"2d", "planes", "3d"}
+    mode : {"2d", "planes", "3d", "series"}
         How it is seen.
 
     Returns
@@ -39,7 +41,7 @@ def look_grid(shape: tuple[int, ...], mode: str) -> Grid:
     ----------
     shape : tuple of int
         Of the image.
-    mode : {"2d", "planes", "3d"}
+    mode : {"2d", "planes", "3d", "series"}
         How it is seen.
 
     Returns

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.paths import RunPaths, StagePaths
 
-__all__ = ["PLANS", "RunLayout", "StageLayout", "UnitLayout"]
+__all__ = ["BUNDLE", "PLAN", "PLANS", "SMALL", "RunLayout", "StageLayout", "UnitLayout"]
 
 # Stages of one job that make a JSON file of their own.
 PLANS = ("prepare", "plan", "tiles", "audit")
 MANY = 1 << 13  # pairs of jobs that wait for each other, which a workflow manager lists quickly
+PLAN, BUNDLE = "plan", "bundle"  # of small images: the stages of the latter are numbered
+SMALL = "small images"  # stands for their units: no image has a name with a space
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,18 @@ class StageLayout:
         Its jobs.
     needs : tuple of str
         Stages that must be done before; those of other units as UNIT/STAGE.
+    images : tuple of str
+        Of a job that segments many small images: the names of their units.
+    voxels : int
+        What these are together.
     """
 
     name: str
     digest: str
     n_batches: int
     needs: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    voxels: int = 0
 
     @property
     def kind(self) -> str:
@@ -93,6 +102,13 @@ class RunLayout:
         Where the network runs.
     disk : {"strict", "relaxed"}
         Whether a run is refused that will not fit.
+    audits : dict of str to str
+        Of each unit that has results or will, in the order of the experiment: the hash of what it
+        depends on. Those of small images are among them, and have no stages.
+    failed : dict of str to str
+        Why the images of other units could not be opened.
+    headers : Headers, optional
+        What the images say of themselves, to be kept.
     """
 
     root: Path
@@ -102,6 +118,9 @@ class RunLayout:
     threads: int | None = None
     device: str = "auto"
     disk: str = "strict"
+    audits: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    headers: Headers | None = field(default=None, compare=False, repr=False)
 
     @property
     def paths(self) -> RunPaths:
@@ -117,6 +136,39 @@ class RunLayout:
     def marker(self) -> Path:
         """What says that this very run is finished."""
         return self.paths.runs / f"finished-{self.digest}.json"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The units that have jobs of their own."""
+        return tuple(unit.name for unit in self.units if unit.name != SMALL)
+
+    @property
+    def bundles(self) -> tuple[StageLayout, ...]:
+        """The jobs that segment many small images each."""
+        small = [unit for unit in self.units if unit.name == SMALL]
+        return tuple(stage for unit in small for stage in unit.stages if stage.name != PLAN)
+
+    @property
+    def ends(self) -> list[str]:
+        """The files that say that all units are finished, seen from the run's folder."""
+        files = [self.outputs(name, "audit") for name in self.names]
+        files += [self.outputs(SMALL, stage.name) for stage in self.bundles]
+        return [name for one in files for name in one]
+
+    def audit(self, name: str) -> StagePaths:
+        """Return the files of the last stage of a unit, a small image's too.
+
+        Parameters
+        ----------
+        name : str
+            Of the unit.
+
+        Returns
+        -------
+        StagePaths
+            Its plan is what was found.
+        """
+        return self.paths.unit(name).stage("audit", self.audits[name])
 
     def unit(self, name: str) -> UnitLayout:
         """Return a unit.

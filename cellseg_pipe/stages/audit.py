@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cellseg_pipe import __version__
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import marker_of
 from cellseg_pipe.io._moving import remove, replace
@@ -20,26 +21,45 @@ from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.rois import write_geojson
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.io.tables import write_table
+from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import iou_of, overlap_pairs
 from cellseg_pipe.ledger import Records, write_whole
 from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
 from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
 from cellseg_pipe.stages.conflicts import conflicts_of
+from cellseg_pipe.stages.measure import tables
 from cellseg_pipe.stages.number import numbered_tiles
-from cellseg_pipe.stages.paint import check_stored, paint_again
+from cellseg_pipe.stages.paint import check_stored
+from cellseg_pipe.stages.qc import Looked, looked_at
 from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.related import related_facts
 from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
-from cellseg_pipe.stages.tables import write_csv, write_outlines, write_tables
+from cellseg_pipe.stages.tables import (
+    Columns,
+    stored_outlines,
+    write_csv,
+    write_outlines,
+    write_tables,
+)
 from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.verdicts import judge_run
 
-__all__ = ["Incomplete", "run", "summarise", "withdraw"]
+__all__ = [
+    "Incomplete",
+    "Results",
+    "described",
+    "publish_results",
+    "run",
+    "withdraw",
+    "withdraw_run",
+    "withdraw_unit",
+]
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +91,9 @@ def run(unit: UnitRun) -> dict[str, Any]:
     n_bytes = check_stored(unit)
     seams = list(check_seams(unit, tiling))
     others = _other_numerics(unit, tiling)
+    tiles = {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo}
     found = {
-        **_described(unit, tiling),
+        **described(unit, tiling.plan, tiles=tiles),
         "labels_bytes": n_bytes,
         "exact": is_exact(tiling) and all(seam["iou"] == 1 for seam in seams) and not others,
         "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
@@ -82,12 +103,37 @@ def run(unit: UnitRun) -> dict[str, Any]:
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
     withdraw(unit)
-    found |= _publish(unit, tiling)
+    conflicts, joined = conflicts_of(unit, tiling)
+    results = Results(
+        tiling=tiling,
+        tables=lambda: tables(unit),
+        outlines=lambda: stored_outlines(unit),
+        looked=lambda: looked_at(unit, tiling),
+        conflicts=conflicts,
+    )
+    found |= publish_results(unit, results)
+    found |= {} if joined is None else {"joined": joined}
     write_whole(paths.plan, json.dumps(found, indent=1, default=list).encode())
     return json.loads(paths.plan.read_text())
 
 
-def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
+def described(unit: UnitRun, plan: Plan, *, tiles: dict[str, Any]) -> dict[str, Any]:
+    """Return what a unit is.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    plan : Plan
+        Of its image.
+    tiles : dict
+        Into what it is cut: `n`, `core`, `halo`.
+
+    Returns
+    -------
+    dict
+        For `summary.json`.
+    """
     published, root = unit.run.unit(unit.name), unit.run.root
     return {
         "image": unit.image.path,
@@ -95,12 +141,13 @@ def _described(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         "labels": str(published.labels.relative_to(root)),
         "table": str(published.cells.relative_to(root)),
         **({"made_from": [source.name for source in unit.sources]} if unit.sources else {}),
-        "mode": tiling.plan.mode,
+        "mode": plan.mode,
+        "axes": unit.image.spatial,
         "shape": unit.image.shape,
         "spacing_um": unit.spacing_um,
-        "region": region_facts(tiling.plan.region),
+        "region": region_facts(plan.region),
         "ngff": unit.version,
-        "tiles": {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo},
+        "tiles": tiles,
     }
 
 
@@ -118,9 +165,36 @@ def withdraw(unit: UnitRun) -> None:
     unit : UnitRun
         The unit.
     """
+    withdraw_run(unit.run)
+    withdraw_unit(unit)
+
+
+def withdraw_run(run: RunPaths) -> None:
+    """Take back what says that a run is finished, and the table of all its units.
+
+    Parameters
+    ----------
+    run : RunPaths
+        The run.
+    """
+    for path in (run.summary, *run.runs.glob("finished-*.json")):
+        path.unlink(missing_ok=True)
+    aside = run.runs / f".old-cells-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):  # another job was faster
+        os.rename(run.cells, aside)
+        remove(aside)
+
+
+def withdraw_unit(unit: UnitRun) -> None:
+    """Take back what says that other results of a unit are published.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; what is said of the run is gone.
+    """
     published, digest = unit.run.unit(unit.name), unit.stage("paint").digest
-    said = [unit.run.summary, *unit.run.runs.glob("finished-*.json")]
-    said += published.scratch.glob("audit-*/audit.json")
+    said = list(published.scratch.glob("audit-*/audit.json"))
     replaced = (marker_of(published.labels) or {}).get("stage_hash")
     if replaced and replaced != digest:
         # Their labels go, so their jobs are not done any more. What was measured stays known.
@@ -135,25 +209,62 @@ def withdraw(unit: UnitRun) -> None:
     withdraw_sifted(unit)
 
 
-def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
-    """Bring labels and tables to where users look for them; what is there is replaced."""
+@dataclass(frozen=True)
+class Results:
+    """What is published of a unit beside its labels.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Its tiles.
+    tables : callable
+        Gives its table in parts, each time it is called.
+    outlines : callable
+        Gives the outlines of its cells.
+    looked : callable
+        Gives what its blocks look like.
+    conflicts : dict of str to array
+        The table of what could not be settled.
+    """
+
+    tiling: Tiling
+    tables: Callable[[], Iterable[Columns]]
+    outlines: Callable[[], Iterable[Outlines]]
+    looked: Callable[[], Looked]
+    conflicts: Columns
+
+
+def publish_results(unit: UnitRun, results: Results) -> dict[str, Any]:
+    """Bring labels and tables to where users look for them; what is there is replaced.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; its labels are whole.
+    results : Results
+        What else there is.
+
+    Returns
+    -------
+    dict
+        How many cells there are, and what quality control says.
+    """
     published, stage_hash = unit.run.unit(unit.name), unit.stage("paint").digest
     published.root.mkdir(parents=True, exist_ok=True)
     with explained(published.root):
         publish(unit.stage("paint").labels, published.labels, stage_hash=stage_hash)
         made = unit.stage("audit").cells
-        counts: dict[str, Any] = write_tables(made, unit)
+        counts: dict[str, Any] = write_tables(made, results.tables())
         replace(made, published.cells)
-        counts["qc"] = judge_run(unit, tiling, counts=counts)
+        counts["qc"] = judge_run(unit, results.tiling, counts=counts, looked=results.looked)
         if unit.experiment.qc.labels:
             publish_sifted(unit)
-        table, joined = conflicts_of(unit, tiling)
-        write_table(published.conflicts, table)
+        write_table(published.conflicts, results.conflicts)
         published.outlines.unlink(missing_ok=True)  # of other settings
         if unit.experiment.measure.outlines:
-            write_outlines(published.outlines, unit)
+            write_outlines(published.outlines, results.outlines(), axes=unit.image.spatial)
         if "csv" in unit.experiment.output.export:
-            write_csv(published.cells.with_suffix(".csv"), unit)
+            write_csv(published.cells.with_suffix(".csv"), results.tables())
         if "geojson" in unit.experiment.output.export:
             whole = read_box(published.labels / "0", Box.of(unit.image.shape))
             write_geojson(published.cells.with_suffix(".geojson"), whole)
@@ -161,7 +272,7 @@ def _publish(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         add_labels_to_image(
             published.labels, unit.image.path, unit.unit.target, keep="copy", stage_hash=stage_hash
         )
-    return counts | ({} if joined is None else {"joined": joined})
+    return dict(counts)
 
 
 def is_exact(tiling: Tiling) -> bool:
@@ -250,53 +361,3 @@ def _counted(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
         return {"cut_views": sum(info["n_cut"] for info in infos)}
     names = ("n_too_far", "n_over_edge")
     return {"dropped_particles": {n: sum(info[n] for info in infos) for n in names}}
-
-
-def summarise(run: RunPaths, units: Iterable[UnitRun], *, config: str) -> None:
-    """Write what the whole run made, once all its units are audited.
-
-    Parameters
-    ----------
-    run : RunPaths
-        The run.
-    units : iterable of UnitRun
-        All its units.
-    config : str
-        The experiment in effect, as YAML.
-    """
-    found, plans = {}, {}
-    for unit in units:
-        audit = unit.stage("audit").plan
-        if not audit.exists():
-            raise Incomplete(
-                f"{unit.name} is not finished: {audit} is missing. Start the run again."
-            )
-        published = unit.run.unit(unit.name)
-        sifted = [published.sifted] if unit.experiment.qc.labels else []
-        for path in (published.labels, published.cells, *sifted):
-            if not path.exists():
-                raise Incomplete(
-                    f"{unit.name}: {path} was published and is gone. Remove {audit} and"
-                    f" {paint_again(unit)} and start the run again."
-                )
-        found[unit.name] = json.loads(audit.read_text())
-        plans[unit.name] = {
-            stage: json.loads(unit.stage(stage).plan.read_text()) for stage in ("plan", "tiles")
-        }
-    summary = {
-        "version": __version__,
-        "complete": True,
-        "exact": all(facts["exact"] for facts in found.values()),
-        "n_cells": sum(facts["n_cells"] for facts in found.values()),
-        "units": found,
-    }
-    _keep(run.config, config)
-    for path, facts in ((run.plan, plans), (run.summary, summary)):
-        _keep(path, json.dumps(facts, indent=1))
-    log.info("%d cells in %d units: %s", summary["n_cells"], len(found), run.summary)
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write a file unless it is there with this content: its age must not change."""
-    if not path.exists() or path.read_text() != text:
-        write_whole(path, text.encode())

@@ -119,8 +119,9 @@ def read_chain(unit: UnitRun) -> NDArray[np.uint32]:
     Returns
     -------
     uint32 array [n]
-        In mode planes, the chain of each cell of a plane, 0 for none; else empty.
+        In mode planes, the chain of each cell of a plane, 0 for none; else, and in series that are
+        not linked, empty.
     """
-    if unit.mode != "planes":
+    if not unit.is_chained:
         return np.zeros(0, np.uint32)
     return unpack(Records(unit.stage("chain"), 1).read(0))[0]["chain"]

@@ -144,6 +144,8 @@ def _old_files(files: list[Path], layouts: list[RunLayout]) -> Iterator[Path]:
 def _unnamed(paths: RunPaths, layouts: list[RunLayout]) -> Iterator[Path]:
     """Yield folders of stages that no layout names."""
     named = {files.root for files, _ in _stages(layouts)}
+    # Small images have no other stage of their own than that which says what was found in them.
+    named |= {layout.audit(name).root for layout in layouts for name in layout.audits}
     for unit in _folders(paths.runs):
         for stage in _folders(unit):
             if STAGE_FOLDER.fullmatch(stage.name) and stage not in named:
@@ -181,12 +183,12 @@ def _attempts(layouts: list[RunLayout]) -> Iterator[Path]:
 def _scratch(layouts: list[RunLayout]) -> Iterator[Path]:
     """Yield the records of units that are audited, with the markers that name them."""
     layout = layouts[0]
-    for unit in layout.units:
-        readers = [unit.name, *_readers(layout, unit.name)]
-        if not all(layout.files(name, "audit").plan.exists() for name in readers):
+    for name in layout.names:
+        readers = [name, *_readers(layout, name)]
+        if not all(layout.audit(reader).plan.exists() for reader in readers):
             continue
-        for stage in unit.stages:
-            root = layout.files(unit.name, stage.name).root
+        for stage in layout.unit(name).stages:
+            root = layout.files(name, stage.name).root
             if stage.name in SCRATCH and root.exists():
                 yield root
 

@@ -13,7 +13,7 @@ from cellseg_pipe.stages.tiles import SeenTiles
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["conflicts_of"]
+__all__ = ["conflicts_of", "no_conflicts"]
 
 NAMES = ("tile", "label")
 
@@ -39,11 +39,9 @@ def conflicts_of(
     counts : dict of str to int, or None
         `conflicts`, and `hidden` cells that others left too little of; None where seams are exact.
     """
-    axes = "zyx"[-len(tiling.plan.shape) :]
+    axes = unit.image.spatial
     if tiling.seams == "exact":
-        sides = {f"{name}_{side}": np.zeros(0, np.int64) for side in "ab" for name in NAMES}
-        none = {f"{axis}_{side}_px": np.zeros(0) for side in "ab" for axis in axes}
-        return sides | none | {"iou": np.zeros(0)}, None
+        return no_conflicts(axes), None
     tiles = numbered_tiles(unit, tiling)
     assert isinstance(tiles, SeenTiles)
     found, n_hidden = tiles.refused()
@@ -57,13 +55,29 @@ def conflicts_of(
         for one in np.unique(tile).tolist():
             number[tile == one] = tiles.part(one).id[label[tile == one].astype(np.int64) - 1]
         table[f"tile_{side}"] = tile
-        table[f"label_{side}"] = (chain[number] if unit.mode == "planes" else number).astype(
-            np.int64
-        )
+        table[f"label_{side}"] = (chain[number] if unit.is_chained else number).astype(np.int64)
         places = on_level_0(peak, tiling)
         table |= {f"{axis}_{side}_px": places[:, i] for i, axis in enumerate(axes)}
     table["iou"] = found.iou
     return table, {"conflicts": len(found.iou), "hidden": n_hidden}
+
+
+def no_conflicts(axes: str) -> dict[str, NDArray[Any]]:
+    """Return the table where nothing had to be joined.
+
+    Parameters
+    ----------
+    axes : str
+        A letter per axis of the image.
+
+    Returns
+    -------
+    dict of str to array [0]
+        The columns of `conflicts_of`.
+    """
+    sides = {f"{name}_{side}": np.zeros(0, np.int64) for side in "ab" for name in NAMES}
+    places = {f"{axis}_{side}_px": np.zeros(0) for side in "ab" for axis in axes}
+    return sides | places | {"iou": np.zeros(0)}
 
 
 def on_level_0(peak: NDArray[np.int64], tiling: Tiling) -> NDArray[np.float64]:

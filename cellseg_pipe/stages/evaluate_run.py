@@ -125,7 +125,7 @@ def _found(name: str, file: Path | None) -> Path:
 
 def _pairs(layout: RunLayout, truth: Path, pattern: str) -> list[Pair]:
     """Return what belongs together, by the names of units."""
-    labels = {unit.name: layout.paths.unit(unit.name).labels for unit in layout.units}
+    labels = {name: layout.paths.unit(name).labels for name in layout.audits}
     if truth.is_file() or is_store(truth):
         if len(labels) > 1:
             raise ValueError(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellseg_pipe.config import load_experiment
+from cellseg_pipe.config import load_experiment, units_of, with_images
 from cellseg_pipe.cost import StageCost, related_costs
-from cellseg_pipe.stages import calibration, prepare
+from cellseg_pipe.stages import bundle, calibration, prepare
+from cellseg_pipe.stages._bundle_costs import bundle_costs
+from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.plan import plan_network
 from cellseg_pipe.stages.room import Room, room_in
-from cellseg_pipe.stages.unit import unit_runs
+from cellseg_pipe.stages.unit import UnitRun, open_unit
 
 __all__ = ["Forecast", "run"]
 
@@ -101,20 +104,41 @@ def run(config: Path | str, *, jobs: int = 1, calibrate: bool = False) -> Foreca
     Forecast
         The plans stay: a run begins with them.
     """
-    experiment = load_experiment(config)
-    layout_of(experiment)
-    stages = []
-    for unit in unit_runs(experiment):
-        if not unit.sources:
-            if unit.needs_copy:
-                prepare.run(unit)
-            plan_network(unit)
-        plan_tiles(unit)
-        if calibrate and not unit.sources:
-            calibration.run(unit)
-        costs = [StageCost(**cost) for cost in planned_costs(unit.stage("tiles"))]
-        if "overlap" in unit.digests:
-            more = related_costs(costs, unit.image.shape)
-            costs += [cost for cost in more if cost.stage in unit.digests]
-        stages += [(unit.name, cost) for cost in costs]
+    experiment = with_images(load_experiment(config))
+    layout = layout_of(experiment)
+    stages, large = [], set(layout.names)
+    for unit in (each for each in units_of(experiment) if each.name in large):
+        stages += _of_unit(open_unit(experiment, unit), calibrate=calibrate)
+    if layout.bundles:
+        bundle.plan(experiment, layout)
+        stages += [(SMALL, _summed(bundle_costs(layout)))]
     return Forecast(tuple(stages), jobs, room_in(experiment.output.dir))
+
+
+def _of_unit(unit: UnitRun, *, calibrate: bool) -> list[tuple[str, StageCost]]:
+    if not unit.sources:
+        if unit.needs_copy:
+            prepare.run(unit)
+        plan_network(unit)
+    plan_tiles(unit)
+    if calibrate and not unit.sources:
+        calibration.run(unit)
+    costs = [StageCost(**cost) for cost in planned_costs(unit.stage("tiles"))]
+    if "overlap" in unit.digests:
+        more = related_costs(costs, unit.image.shape)
+        costs += [cost for cost in more if cost.stage in unit.digests]
+    return [(unit.name, cost) for cost in costs]
+
+
+def _summed(costs: Mapping[str, StageCost]) -> StageCost:
+    """Return what jobs of one kind take together; of memory what each of them takes."""
+    parts = list(costs.values())
+    return StageCost(
+        BUNDLE,
+        sum(part.n_tiles for part in parts),
+        len(parts),
+        max(part.memory_bytes for part in parts),
+        sum(part.seconds for part in parts),
+        sum(part.disk_bytes for part in parts),
+        sum(part.n_files for part in parts),
+    )

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellseg_pipe.config import dump, load_experiment, units
-from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.config import Experiment, load_experiment, units
 from cellseg_pipe.paths import safe_name
 from cellseg_pipe.stages import (
     audit,
+    bundle,
     chain,
     made,
     masks,
@@ -26,12 +26,24 @@ from cellseg_pipe.stages import (
     relate,
     room,
     sift,
+    summary,
 )
+from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.costs import planned_costs
-from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.unit import UnitRun, open_unit, unit_runs
+from cellseg_pipe.stages.layout import read_layout
+from cellseg_pipe.stages.unit import UnitRun, open_unit
 
-__all__ = ["Job", "all_jobs", "finish", "jobs_of", "open_jobs", "run_job", "run_one"]
+__all__ = [
+    "Job",
+    "all_jobs",
+    "bundle_jobs",
+    "finish",
+    "jobs_of",
+    "open_jobs",
+    "run_bundle",
+    "run_job",
+    "run_one",
+]
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +117,7 @@ def _network_jobs(unit: UnitRun) -> Iterator[Job]:
     if unit.experiment.stitch.seams == "iou":
         yield from _batches(unit, "seams", unit.batches["masks"])
     yield from _batches(unit, "number", 1)
-    if unit.mode == "planes":
+    if unit.is_chained:
         yield from _batches(unit, "link", unit.batches["masks"])
         yield from _batches(unit, "chain", 1)
 
@@ -248,12 +260,72 @@ def run_one(
         Threads to use.
     """
     experiment = load_experiment(config)
-    names = {safe_name(each.name): each.name for each in units(experiment)}
-    if threads is not None and stage in NETWORK:
+    if threads is not None and (stage in NETWORK or stage.startswith(BUNDLE)):
         import torch  # here: other jobs do without, and begin sooner
 
         torch.set_num_threads(threads)
+    if unit in (SMALL, safe_name(SMALL)):
+        run_bundle(experiment, layout_beside(config), stage, threads=threads)
+        return
+    names = {safe_name(each.name): each.name for each in units(experiment)}
     run_job(open_unit(experiment, names.get(unit, unit)), stage, batch=batch, threads=threads)
+
+
+def bundle_jobs(layout: RunLayout) -> Iterator[Job]:
+    """Yield the jobs that segment small images; each needs the first.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+
+    Yields
+    ------
+    Job
+        None where there are no such images.
+    """
+    if layout.bundles:
+        yield Job(PLAN, 0, layout.files(SMALL, PLAN).plan)
+    for stage in layout.bundles:
+        yield Job(stage.name, 0, layout.files(SMALL, stage.name).done(0))
+
+
+def run_bundle(
+    experiment: Experiment, layout: RunLayout, stage: str, *, threads: int | None = None
+) -> None:
+    """Run one of the jobs that segment small images.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is done.
+    layout : RunLayout
+        The run.
+    stage : str
+        From `bundle_jobs`.
+    threads : int, optional
+        Threads to use.
+    """
+    if stage == PLAN:
+        bundle.plan(experiment, layout)
+    else:
+        bundle.run(experiment, layout, int(stage.removeprefix(BUNDLE)), threads=threads)
+
+
+def layout_beside(config: Path | str) -> RunLayout:
+    """Return the layout that was written with an experiment.
+
+    Parameters
+    ----------
+    config : path
+        The experiment in effect.
+
+    Returns
+    -------
+    RunLayout
+        The run.
+    """
+    return read_layout(RunLayout(Path(), Path(config), "", ()).file)
 
 
 def finish(config: Path | str) -> None:
@@ -264,9 +336,4 @@ def finish(config: Path | str) -> None:
     config : path
         The experiment in effect.
     """
-    experiment = load_experiment(config)
-    layout = layout_of(experiment)
-    audit.summarise(layout.paths, unit_runs(experiment), config=dump(experiment))
-    summary = layout.paths.summary.read_bytes()
-    if not layout.marker.exists() or layout.marker.read_bytes() != summary:
-        write_whole(layout.marker, summary)
+    summary.finish(layout_beside(config), Path(config).read_text())

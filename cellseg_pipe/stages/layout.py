@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cellseg_pipe.config import Experiment, dump, experiment_of, with_images
+from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import RunPaths
-from cellseg_pipe.stages._run_layout import PLANS, RunLayout, StageLayout, UnitLayout
+from cellseg_pipe.stages._run_layout import PLANS, SMALL, RunLayout, StageLayout, UnitLayout
 from cellseg_pipe.stages.relation import made_needs, readers_of, related_needs
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "lay_out",
     "layout_of",
     "layouts_in",
+    "open_stages",
     "read_layout",
 ]
 
@@ -56,6 +58,8 @@ def lay_out(
 ) -> tuple[RunLayout, str]:
     """Open all images of an experiment and say what jobs there are. Nothing is written.
 
+    An image that cannot be opened is listed, unless none can: the others are segmented.
+
     Parameters
     ----------
     experiment : Experiment or mapping
@@ -70,8 +74,8 @@ def lay_out(
     str
         The experiment in effect, as YAML.
     """
+    from cellseg_pipe.stages.opened import open_units
     from cellseg_pipe.stages.region import check_region
-    from cellseg_pipe.stages.unit import unit_runs
 
     if not isinstance(experiment, Experiment):
         experiment = experiment_of(experiment, source=source)
@@ -79,22 +83,27 @@ def lay_out(
     experiment = with_images(experiment).model_copy(update={"evaluate": None})
     paths, text = RunPaths(Path(experiment.output.dir)), dump(experiment)
     name = _digest(text)
-    units = []
-    for unit in unit_runs(experiment):
+    headers = Headers(paths.headers)
+    opened, errors = open_units(experiment, headers)
+    if not opened:
+        raise next(iter(errors.values()))
+    for unit in opened:
         check_region(unit)
-        units.append(UnitLayout(unit.name, tuple(_stages(unit))))
-    digest = _digest(text, [asdict(unit) for unit in units])
+    units = list(_unit_layouts(experiment, opened))
+    audits = {unit.name: unit.digests["audit"] for unit in opened}
+    failed = {name: str(error) for name, error in errors.items()}
     said = experiment.resources
-    threads = None if said.threads == "auto" else said.threads
-    config = paths.runs / f"config-{name}.yaml"
     layout = RunLayout(
         paths.root,
-        config,
-        digest,
+        paths.runs / f"config-{name}.yaml",
+        _digest(text, [asdict(unit) for unit in units], *([failed] if failed else [])),
         tuple(units),
-        threads=threads,
+        threads=None if said.threads == "auto" else said.threads,
         device=said.device,
         disk=said.disk,
+        audits=audits,
+        failed=failed,
+        headers=headers,
     )
     return layout, text
 
@@ -111,7 +120,22 @@ def keep(layout: RunLayout, text: str) -> None:
     """
     _keep(layout.config, text.encode())
     _keep(layout.file, json.dumps(_plain(layout), indent=1).encode())
+    if layout.headers is not None:
+        _keep(layout.paths.headers, layout.headers.text.encode())
     os.utime(layout.file)  # the newest one is the run's: an earlier experiment may be taken up
+
+
+def _unit_layouts(experiment: Experiment, units: list[Any]) -> Iterator[UnitLayout]:
+    """Yield the units with jobs of their own, then those of which a job segments many, as one."""
+    from cellseg_pipe.stages.bundles import bundled, layout_of_bundles
+
+    small = bundled(experiment, units)
+    names = {unit.name for unit in small}
+    for unit in units:
+        if unit.name not in names:
+            yield UnitLayout(unit.name, tuple(_stages(unit)))
+    if small:
+        yield layout_of_bundles(experiment, small)
 
 
 def _stages(unit: Any) -> Iterator[StageLayout]:
@@ -150,7 +174,7 @@ def _qc_needs(unit: Any, top: str) -> dict[str, tuple[str, ...]]:
 
 def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
     """Return what the stages need that lead from pixels to labels."""
-    planes, iou = unit.mode == "planes", unit.experiment.stitch.seams == "iou"
+    planes, iou = unit.is_chained, unit.experiment.stitch.seams == "iou"
     return {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
@@ -184,12 +208,15 @@ def read_layout(path: Path | str) -> RunLayout:
     units = tuple(
         UnitLayout(
             unit["name"],
-            tuple(StageLayout(**{**s, "needs": tuple(s["needs"])}) for s in unit["stages"]),
+            tuple(
+                StageLayout(**{name: _tuple(value) for name, value in stage.items()})
+                for stage in unit["stages"]
+            ),
         )
         for unit in stored["units"]
     )
     where = (Path(stored["root"]), Path(stored["config"]), stored["digest"])
-    said = {name: stored[name] for name in ("threads", "device", "disk")}
+    said = {name: stored[name] for name in ("threads", "device", "disk", "audits", "failed")}
     return RunLayout(*where, units, **said)
 
 
@@ -212,6 +239,32 @@ def layouts_in(root: Path) -> list[Path]:
     return known[::-1]
 
 
+def open_stages(layout: RunLayout) -> Iterator[tuple[str, StageLayout, list[int]]]:
+    """Yield the stages that are still to do: of finished units none, though their scratch went.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+
+    Yields
+    ------
+    unit : str
+        Name of the unit, or `SMALL`.
+    stage : StageLayout
+        The stage.
+    batches : list of int
+        Its jobs that are not done, one at least.
+    """
+    for unit, stage in layout.jobs():
+        if unit != SMALL and layout.audit(unit).plan.exists():
+            continue
+        names = layout.outputs(unit, stage.name)
+        batches = [b for b, name in enumerate(names) if not (layout.root / name).exists()]
+        if batches:
+            yield unit, stage, batches
+
+
 def _plain(layout: RunLayout) -> dict[str, Any]:
     return {
         "root": str(layout.root),
@@ -221,7 +274,13 @@ def _plain(layout: RunLayout) -> dict[str, Any]:
         "threads": layout.threads,
         "device": layout.device,
         "disk": layout.disk,
+        "audits": layout.audits,
+        "failed": layout.failed,
     }
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _digest(*parts: Any) -> str:

@@ -16,7 +16,14 @@ from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import Corners, Sums, Tally
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.qc.rules import judged, limits_of
-from cellseg_pipe.segmentation.cells import Rows, add_rows, join_chains
+from cellseg_pipe.segmentation.cells import (
+    Rows,
+    add_rows,
+    frame_rows,
+    join_chains,
+    renamed,
+    with_time,
+)
 from cellseg_pipe.segmentation.measured import Measured, join_measured
 from cellseg_pipe.segmentation.measuring import Measurer, View
 from cellseg_pipe.segmentation.stored import tables_from_bytes, tables_to_bytes
@@ -30,7 +37,7 @@ from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun, channels_of
 from cellseg_pipe.stages.views import counted, measurer_of, view_of
 
-__all__ = ["run", "stored_parts", "tables"]
+__all__ = ["completed", "measured_names", "run", "stored_parts", "tables"]
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +78,23 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
             if len(rows.id) or not measurer.sees_whole:
                 with naming(f"{unit.name}: tile {number}, {core}"):
                     view = view_of(unit, tiling, core, image=image, measurer=measurer)
+            if tiling.plan.series:
+                rows = _at_time(tiling, rows, core.start[0], chain=chain)
             if view is None or not (len(rows.id) or view.labels.any()):
                 work.add(number, b"", blank=True)
                 continue
             ids, peaks = counted(tiling, rows, view, chain=chain)
-            parts = vars(measurer.view(view, ids, peaks))
+            seen = view.frame if tiling.plan.series else view
+            parts = vars(measurer.view(seen, ids, peaks))
             if unit.experiment.measure.outlines:
                 parts = parts | {"outlines": outlined(view, ids)}
             work.add(number, tables_to_bytes(rows=rows, **parts))
         work.finish()
+
+
+def _at_time(tiling: Tiling, rows: Rows, time: int, *, chain: NDArray[np.uint32]) -> Rows:
+    """Return the rows of a tile of a series under the numbers of labels, as of an image y, x."""
+    return frame_rows(renamed(rows, chain) if tiling.plan.chained else rows, time)
 
 
 def stored_parts(unit: UnitRun, tiling: Tiling) -> Iterator[list[dict[str, Any]]]:
@@ -123,19 +138,21 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
     tiling = read_tiling(unit.stage("tiles"))
     measurer = measurer_of(unit, tiling.plan)
     groups = (
-        (add_rows([part["rows"] for part in parts]), Measured.add([_measured(p) for p in parts]))
-        for parts in stored_parts(unit, tiling)
+        (row, add_rows([p["rows"] for p in parts]), Measured.add([_measured(p) for p in parts]))
+        for row, parts in enumerate(stored_parts(unit, tiling))
         if parts
     )
     related = related_columns(unit)
     empty = True
-    # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself.
-    for rows, measured in groups if measurer.sees_whole else _joined(unit, measurer, groups):
+    # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself; of
+    # a series it is a time.
+    joined = groups if measurer.sees_whole else _joined(unit, measurer, groups)
+    for row, rows, measured in joined:
         empty = False
-        yield related(_table(unit, measurer, rows, measured=measured))
+        yield related(_table(unit, measurer, rows, measured=measured, time=row))
     if empty:
         rows, measured = _nothing(unit, measurer)
-        yield related(_table(unit, measurer, rows, measured=measured))
+        yield related(_table(unit, measurer, rows, measured=measured, time=0))
 
 
 def _measured(part: dict[str, Any]) -> Measured:
@@ -143,13 +160,13 @@ def _measured(part: dict[str, Any]) -> Measured:
 
 
 def _joined(
-    unit: UnitRun, measurer: Measurer, groups: Iterator[tuple[Rows, Measured]]
-) -> Iterator[tuple[Rows, Measured]]:
+    unit: UnitRun, measurer: Measurer, groups: Iterator[tuple[int, Rows, Measured]]
+) -> Iterator[tuple[int, Rows, Measured]]:
     """Yield all cells at once, joined from parts, if there are any."""
     known: list[Rows] = []
 
     def parts() -> Iterator[Measured]:
-        for rows, measured in groups:
+        for _, rows, measured in groups:
             known.append(rows)
             yield measured
 
@@ -162,19 +179,52 @@ def _joined(
     rows = add_rows(known)
     if measurer.plan.mode == "planes":
         rows = join_chains(rows, read_chain(unit))
-    yield rows, measured
+    yield 0, rows, measured
 
 
 def _table(
-    unit: UnitRun, measurer: Measurer, rows: Rows, *, measured: Measured
+    unit: UnitRun, measurer: Measurer, rows: Rows, *, measured: Measured, time: int
 ) -> dict[str, NDArray[Any]]:
     if unit.sources:  # of a cell there may be nothing left
         measured = measured.only(measured.sums.label[measured.sums.area > 0])
         rows = rows.take(np.isin(rows.id, measured.sums.label))
+    columns = table_of(measured, rows, measurer, names=measured_names(unit))
+    return completed(unit, with_time(columns, time) if unit.is_series else columns)
+
+
+def measured_names(unit: UnitRun) -> tuple[str, ...]:
+    """Return the names of the channels that are measured.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    tuple of str
+        Their numbers where the image has no names.
+    """
     names = unit.image.channel_names or tuple(map(str, range(unit.image.n_channels)))
-    told = tuple(names[i] for i in channels_of(unit))
-    columns = table_of(measured, rows, measurer, names=told)
-    columns |= in_um(columns, unit.spacing_um)
+    return tuple(names[i] for i in channels_of(unit))
+
+
+def completed(unit: UnitRun, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return a table with sizes in µm and what the rules of quality control say.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    columns : dict of str to array [n]
+        From `table_of`.
+
+    Returns
+    -------
+    dict of str to array [n]
+        With further columns.
+    """
+    columns = columns | in_um(columns, unit.spacing_um)
     rules = unit.experiment.qc
     return columns | judged(columns, flag=limits_of(rules.flag), drop=limits_of(rules.drop))
 

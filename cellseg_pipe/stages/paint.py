@@ -25,7 +25,7 @@ from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.tiles import naming, painted
 from cellseg_pipe.stages.tiling import read_tiling
-from cellseg_pipe.stages.unit import PAINT_PX, UnitRun
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid
 
 __all__ = [
@@ -134,7 +134,7 @@ def paint_grid(unit: UnitRun) -> Grid:
     Grid
         On level 0.
     """
-    return Grid(unit.image.shape, PAINT_PX[unit.mode])
+    return Grid(unit.image.shape, unit.paint_px)
 
 
 def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:

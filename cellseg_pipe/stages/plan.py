@@ -21,7 +21,7 @@ from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import windows_needed
-from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
+from cellseg_pipe.stages.decide import decide
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
 from cellseg_pipe.stages.unit import (
@@ -35,7 +35,7 @@ from cellseg_pipe.stages.unit import (
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
 
-__all__ = ["checked_engines", "engines_of", "plan_network"]
+__all__ = ["checked_engines", "engines_of", "numerics_of", "plan_network"]
 
 log = logging.getLogger(__name__)
 
@@ -59,40 +59,51 @@ def plan_network(unit: UnitRun) -> Path:
     channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
     region = freeze_region(unit, paths) if unit.is_confined else None
     engines = engines_of(unit.chosen, unit.experiment.resources)
-    image, source = unit.pixels, source_of_image(unit.pixels)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
-    settings = settings_for(
-        engines[0],
-        network,
-        source.shape,
-        spacing_um=unit.spacing_um,
-        diameter_um=unit.chosen.diameter_um,
-    )
-    run = Run(source, settings, engines, None)
-    measured = None if settings.diameter_px else run.measured_diameter()
-    px = settings.diameter_px or (measured.px if measured else engines[0].diameter_px)
-    plan = run.plan(px)
-    if plan.mode != unit.mode:
-        raise ValueError(
-            f"{unit.name}: mode auto was taken as {unit.mode}, the network wants {plan.mode}. Set"
-            f" segment.mode to {plan.mode}."
-        )
+    decided = decide(unit, engines, source_of_image(unit.pixels), settings=network)
+    plan = decided.plan
     if region is not None:
         near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}
         settings = dataclasses.replace(plan.settings, **near)
         plan = dataclasses.replace(plan, region=region, settings=settings)
-    limit = memory_limit(unit)
     needed = predict_bytes(plan, [engine.footprint for engine in engines])
-    check_fits(Cost(needed), limit, what=f"{unit.name}: one window of the network")
-    warnings = [*flat_inputs(plan)]
-    if measured is not None and measured.n_cells == 0:
-        warnings.append(
-            f"no cells were found to measure the diameter on: the model's own, {px:g} px, is taken"
-        )
+    check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one window of the network")
     facts = {
         "version": __version__,
         "unit": unit.name,
-        "image": _image_facts(unit, image),
+        "image": _image_facts(unit, unit.pixels),
+        **decided.facts,
+        **numerics_of(unit, engines, plan),
+        "window_s": window_s(engines[0], plan),
+        "predict_bytes": needed,
+        "region": region_facts(region),
+        "n_windows": sum(int(windows_needed(plan, view).sum()) for view in plan.views),
+        "n_batches": unit.batches["predict"],
+    }
+    for warning in decided.warnings:
+        log.warning("%s: %s", unit.name, warning)
+    write_plan(paths.plan, {**facts, "plan": plan_to_json(plan)})
+    return paths.plan
+
+
+def numerics_of(unit: UnitRun, engines: tuple[AnyEngine, ...], plan: Plan) -> dict[str, Any]:
+    """Return what tells whether another machine computes as this one.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    engines : tuple of AnyEngine
+        Its networks.
+    plan : Plan
+        Gives the size of a window.
+
+    Returns
+    -------
+    dict
+        For `checked_engines`.
+    """
+    return {
         "models": [
             {"name": e.name, "sha256": e.sha256, "path": str(m)}
             for e, m in zip(engines, _model_names(unit.chosen), strict=True)
@@ -100,19 +111,7 @@ def plan_network(unit: UnitRun) -> Path:
         "device": unit.experiment.resources.device,
         "numerics": [engine.numerics for engine in engines],
         "canary": [canary(engine, plan) for engine in engines],
-        "window_s": window_s(engines[0], plan),
-        "predict_bytes": needed,
-        "diameter_px": px,
-        "diameter": None if measured is None else dataclasses.asdict(measured),
-        "warnings": warnings,
-        "region": region_facts(region),
-        "n_windows": sum(int(windows_needed(plan, view).sum()) for view in plan.views),
-        "n_batches": unit.batches["predict"],
     }
-    for warning in warnings:
-        log.warning("%s: %s", unit.name, warning)
-    write_plan(paths.plan, {**facts, "plan": plan_to_json(plan)})
-    return paths.plan
 
 
 def _image_facts(unit: UnitRun, image: OpenImage) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def facts_of(path: str) -> ImageFacts:
     ImageFacts
         Without reading pixels.
     """
-    image = open_image(path)
+    image = open_image(path).as_series()
     check_one_time(image)
     several = image.n_channels > 1
     return ImageFacts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["Looked", "looked_at", "looked_channels", "run", "typical_px"]
+__all__ = ["Looked", "look_whole", "looked_at", "looked_channels", "run", "typical_px"]
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def seam_lines(tiling: Tiling) -> tuple[Lines, ...]:
         walked = np.arange(pitch, n, pitch)
         if not plan.walks_level_0:
             walked = np.searchsorted(painted_from(plan, axis), walked)
-        # Planes are joined by a rule of their own, which knows no tiles.
-        alone = plan.mode == "planes" and axis == 0
+        # Planes are joined by a rule of their own, which knows no tiles; times are no volume.
+        alone = plan.series or (plan.mode == "planes" and axis == 0)
         positions.append(() if alone else tuple(int(p) for p in walked))
     return lines_of(plan.shape, positions, clear_px=typical_px(tiling))
 
@@ -106,7 +106,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         Threads to use.
     """
     tiling = read_tiling(unit.stage("tiles"))
-    grid = look_grid(unit.image.shape, tiling.plan.mode)
+    grid = look_grid(unit.image.shape, unit.look_mode)
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     with open_batch(unit.stage("qc"), batch, keys) as work:
         if work.done:
@@ -127,7 +127,7 @@ def _seen(
     typical = typical_px(tiling)
     window = box.grow(margin_px(typical)).clip(Box.of(unit.image.shape))
     labels = read_box(stored_labels(unit) / "0", window, threads=threads)
-    blocks = block_grid(unit.image.shape, tiling.plan.mode)
+    blocks = block_grid(unit.image.shape, unit.look_mode)
     figures, covered = [], []
     for number in blocks.over(box):
         block = blocks.box(number)
@@ -180,13 +180,50 @@ def looked_at(unit: UnitRun, tiling: Tiling) -> Looked:
     Looked
         In the order of the blocks.
     """
-    shape, mode = unit.image.shape, tiling.plan.mode
+    n_boxes = len(look_grid(unit.image.shape, unit.look_mode))
+    return _put_together(unit, tiling, _stored(unit, n_boxes))
+
+
+def look_whole(
+    unit: UnitRun, tiling: Tiling, pixels: NDArray[Any], *, threads: int | None = None
+) -> Looked:
+    """Look at all of an image that is in memory, as the jobs of this stage do box by box.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; its labels are stored.
+    tiling : Tiling
+        Its tiles.
+    pixels : array [C, *spatial]
+        All channels of the image.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    Looked
+        In the order of the blocks.
+    """
+    grid = look_grid(unit.image.shape, unit.look_mode)
+    seen = pixels[looked_channels(tiling, len(pixels))]
+    found = (
+        (number, unpack(_seen(unit, tiling, box, pixels=seen[:, *box.slices], threads=threads))[0])
+        for number, box in enumerate(map(grid.box, range(len(grid))))
+    )
+    return _put_together(unit, tiling, found)
+
+
+def _put_together(
+    unit: UnitRun, tiling: Tiling, parts: Iterable[tuple[int, dict[str, NDArray[Any]]]]
+) -> Looked:
+    shape, mode = unit.image.shape, unit.look_mode
     blocks, grid = block_grid(shape, mode), look_grid(shape, mode)
     n_channels = len(looked_channels(tiling, unit.image.n_channels))
     figures = np.full((len(blocks), n_channels, 0), math.nan)
     covered = np.zeros(len(blocks), np.int64)
     seams = []
-    for number, found in _stored(unit, len(grid)):
+    for number, found in parts:
         if not figures.shape[2]:
             figures = np.full((*figures.shape[:2], found["figures"].shape[2]), math.nan)
         rows = list(blocks.over(grid.box(number)))

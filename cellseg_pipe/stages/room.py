@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 
 from cellseg_pipe.cost import StageCost
+from cellseg_pipe.stages._bundle_costs import bundle_costs
 from cellseg_pipe.stages.costs import planned_costs
-from cellseg_pipe.stages.layout import RunLayout
+from cellseg_pipe.stages.layout import RunLayout, open_stages
 
 __all__ = ["Room", "check_room", "left_to_do", "refuse", "room_in"]
 
@@ -164,20 +165,20 @@ def left_to_do(layout: RunLayout) -> tuple[int, int]:
         Of stages with jobs that are not done; none of units that are finished.
     """
     n_bytes = n_files = 0
-    for unit in layout.units:
-        if layout.files(unit.name, "audit").plan.exists():
-            continue
-        for said in planned_costs(layout.files(unit.name, "tiles")):
-            cost = StageCost(**said)
-            share = _open_share(layout, unit.name, cost.stage)
+    small = bundle_costs(layout)
+    known = {
+        name: {
+            said["stage"]: StageCost(**said) for said in planned_costs(layout.files(name, "tiles"))
+        }
+        for name in layout.names
+    }
+    for unit, stage, batches in open_stages(layout):
+        cost = (known.get(unit, small)).get(stage.name)
+        if cost is not None:
+            share = len(batches) / stage.n_batches
             n_bytes += round(cost.disk_bytes * share)
             n_files += round(cost.n_files * share)
     return n_bytes, n_files
-
-
-def _open_share(layout: RunLayout, unit: str, stage: str) -> float:
-    names = layout.outputs(unit, stage)
-    return sum(not (layout.root / name).exists() for name in names) / max(len(names), 1)
 
 
 def check_room(layout: RunLayout) -> None:

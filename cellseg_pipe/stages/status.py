@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_pipe.ledger import Progress, progress
-from cellseg_pipe.stages.layout import PLANS, RunLayout, StageLayout, read_layout
+from cellseg_pipe.stages._run_layout import BUNDLE, PLANS, SMALL, RunLayout, StageLayout
+from cellseg_pipe.stages.layout import read_layout
 
 __all__ = ["Status", "StageStatus", "read_status"]
 
@@ -90,8 +91,25 @@ def read_status(root: Path | str) -> Status:
         As it is now.
     """
     layout = read_layout(root)
-    stages = tuple(_stage(layout, unit, stage) for unit, stage in layout.jobs())
+    small = {stage.name for stage in layout.bundles}
+    large = [job for job in layout.jobs() if job[0] != SMALL or job[1].name not in small]
+    stages = tuple(_stage(layout, unit, stage) for unit, stage in large)
+    if layout.bundles:
+        stages += (_summed([_stage(layout, SMALL, stage) for stage in layout.bundles]),)
     return Status(layout.root, stages, layout.marker.exists())
+
+
+def _summed(parts: list[StageStatus]) -> StageStatus:
+    """Return the jobs that segment many small images each as one stage, an image as a tile."""
+    return StageStatus(
+        SMALL,
+        BUNDLE,
+        sum(part.n_jobs for part in parts),
+        sum(part.n_done for part in parts),
+        sum(part.n_tiles for part in parts),
+        sum(part.per_s for part in parts),
+        tuple(holder for part in parts for holder in part.active),
+    )
 
 
 def _stage(layout: RunLayout, unit: str, stage: StageLayout) -> StageStatus:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import compute, csv, parquet
 
 from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.wkb import Outlines, sort_outlines
-from cellseg_pipe.stages.measure import stored_parts, tables
+from cellseg_pipe.stages.measure import stored_parts
 from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["write_csv", "write_outlines", "write_tables"]
+__all__ = ["Columns", "stored_outlines", "write_csv", "write_outlines", "write_tables"]
+
+Columns = dict[str, NDArray[Any]]
 
 ROWS_AT_ONCE = 1 << 20  # of a table: one file each
 SHAPES_AT_ONCE = 1 << 16  # of outlines, of some 300 bytes each: one group of rows
@@ -37,15 +41,15 @@ GEO = {
 }
 
 
-def write_tables(folder: Path, unit: UnitRun) -> dict[str, int]:
+def write_tables(folder: Path, tables: Iterable[Columns]) -> dict[str, int]:
     """Write the table of a unit as parts of rows that do not depend on its tiles.
 
     Parameters
     ----------
     folder : path
         Of the parts; what an attempt that was cut short left there goes.
-    unit : UnitRun
-        The unit; its cells are measured.
+    tables : iterable of dict
+        Columns, of some rows at a time; one at least.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def write_tables(folder: Path, unit: UnitRun) -> dict[str, int]:
     remove(folder)
     folder.mkdir(parents=True)
     counts = {"n_cells": 0, "n_flagged": 0, "n_dropped": 0}
-    for number, table in enumerate(_cut(_tables(unit), ROWS_AT_ONCE)):
+    for number, table in enumerate(_cut(_tables(tables), ROWS_AT_ONCE)):
         with binary_whole(folder / f"part-{number:05d}.parquet") as file:
             parquet.write_table(table, file, compression="zstd")
         counts["n_cells"] += table.num_rows
@@ -64,17 +68,17 @@ def write_tables(folder: Path, unit: UnitRun) -> dict[str, int]:
     return counts
 
 
-def write_csv(path: Path, unit: UnitRun) -> None:
+def write_csv(path: Path, tables: Iterable[Columns]) -> None:
     """Write the table of a unit as one file of text.
 
     Parameters
     ----------
     path : path
         It appears when it is whole.
-    unit : UnitRun
-        The unit; its cells are measured.
+    tables : iterable of dict
+        As for `write_tables`.
     """
-    rows = _tables(unit)
+    rows = _tables(tables)
     first = next(rows)
     with binary_whole(path) as file, csv.CSVWriter(file, first.schema) as writer:
         writer.write_table(first)
@@ -82,17 +86,19 @@ def write_csv(path: Path, unit: UnitRun) -> None:
             writer.write_table(table)
 
 
-def write_outlines(path: Path, unit: UnitRun) -> None:
+def write_outlines(path: Path, parts: Iterable[Outlines], *, axes: str) -> None:
     """Write the outlines of a unit's cells as GeoParquet.
 
     Parameters
     ----------
     path : path
         It appears when it is whole.
-    unit : UnitRun
-        The unit; its cells are measured, and their outlines cut out.
+    parts : iterable of Outlines
+        From `stored_outlines`.
+    axes : str
+        A letter per axis of the image; the first of three tells what a plane is.
     """
-    shapes = _cut(_shapes(unit), SHAPES_AT_ONCE)
+    shapes = _cut(_shapes(parts, axes[:-2]), SHAPES_AT_ONCE)
     first = next(shapes)
     schema = first.schema.with_metadata({"geo": json.dumps(GEO)})
     with (
@@ -104,26 +110,41 @@ def write_outlines(path: Path, unit: UnitRun) -> None:
             writer.write_table(table.cast(schema))
 
 
-def _tables(unit: UnitRun) -> Iterator[pa.Table]:
-    for columns in tables(unit):
+def stored_outlines(unit: UnitRun) -> Iterator[Outlines]:
+    """Yield the outlines of a unit's cells.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; its cells are measured, and their outlines cut out.
+
+    Yields
+    ------
+    Outlines
+        Ascending by label, then plane; in mode planes and of series by plane, then label.
+    """
+    for parts in stored_parts(unit, read_tiling(unit.stage("tiles"))):
+        if parts:
+            yield sort_outlines([part["outlines"] for part in parts])
+
+
+def _tables(tables: Iterable[Columns]) -> Iterator[pa.Table]:
+    for columns in tables:
         yield pa.table({name: pa.array(column) for name, column in columns.items()})
 
 
-def _shapes(unit: UnitRun) -> Iterator[pa.Table]:
-    """Yield outlines ascending by label, then plane; in mode planes by plane, then label."""
-    volume = len(unit.image.shape) == 3
+def _shapes(parts: Iterable[Outlines], axis: str) -> Iterator[pa.Table]:
     none = np.zeros(0, np.uint8)
-    yield _shape_table(Outlines(none.astype("u4"), *(none.astype("i8"),) * 2, none), volume=volume)
-    for parts in stored_parts(unit, read_tiling(unit.stage("tiles"))):
-        if parts:
-            yield _shape_table(sort_outlines([p["outlines"] for p in parts]), volume=volume)
+    nothing = Outlines(none.astype("u4"), *(none.astype("i8"),) * 2, none)
+    for outlines in itertools.chain([nothing], parts):
+        yield _shape_table(outlines, axis)
 
 
-def _shape_table(outlines: Outlines, *, volume: bool) -> pa.Table:
+def _shape_table(outlines: Outlines, axis: str) -> pa.Table:
     ends = np.concatenate([[0], np.cumsum(outlines.size)]).astype(np.int64)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(outlines.data))]
     geometry = pa.Array.from_buffers(pa.large_binary(), len(outlines.label), buffers)
-    plane = {"z": pa.array(outlines.plane, pa.int32())} if volume else {}
+    plane = {axis: pa.array(outlines.plane, pa.int32())} if axis else {}
     return pa.table({"label": pa.array(outlines.label), **plane, "geometry": geometry})
 
 

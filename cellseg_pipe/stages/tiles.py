@@ -261,7 +261,7 @@ def painted(
     uint32 array [*box]
         Labels.
     """
-    if tiling.plan.mode != "planes":
+    if not tiling.plan.chained:
         return _part(tiling, tiles, box)
     labels = np.empty(box.shape, np.uint32)
     numbers = np.concatenate([np.zeros(1, np.uint32), chain])

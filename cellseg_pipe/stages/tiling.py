@@ -22,7 +22,7 @@ from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.stages._blocks import look_grid
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
-from cellseg_pipe.stages.unit import CELL_SETTINGS, PAINT_PX, UnitRun
+from cellseg_pipe.stages.unit import CELL_SETTINGS, UnitRun
 from cellseg_pipe.tiles import TilePlan, morton_order
 
 __all__ = [
@@ -55,7 +55,7 @@ class Frozen:
     def open_image(self) -> OpenImage:
         """Open the image, and refuse one that was changed since it was planned."""
         about = self.facts["image"]
-        image = open_image(about["path"], axes=about["axes"], series=about["series"])
+        image = open_image(about["path"], axes=about["axes"], series=about["series"]).as_series()
         found = json.loads(json.dumps(image.identity, default=str))
         if found != about["identity"]:
             raise ValueError(
@@ -217,13 +217,12 @@ def predicted(
     known = unit.run.unit(unit.name).rates
     measured = json.loads(known.read_text()) if known.exists() else {}
     window_s = measured.pop("window_s", facts["window_s"])
-    ndim = len(unit.image.shape)
     size = Size(
-        paint_px=PAINT_PX[plan.mode],
+        paint_px=unit.paint_px,
         n_channels=unit.image.n_channels,
         voxel_bytes=unit.image.n_channels * unit.image.dtype.itemsize,
-        n_files=count_files(unit.image.shape, ndim, version=unit.version),
-        look_px=look_grid(unit.image.shape, plan.mode).pitch,
+        n_files=count_files(unit.image.shape, unit.n_space, version=unit.version),
+        look_px=look_grid(unit.image.shape, unit.look_mode).pitch,
         n_jobs=unit.batches
         | {"measure": unit.batches["masks"], "qc": unit.batches["paint"]}
         | ({"sift": unit.batches["paint"]} if unit.experiment.qc.labels else {}),

@@ -21,6 +21,7 @@ from cellseg_pipe.config import (
     units,
 )
 from cellseg_pipe.geometry import ceil_div
+from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
@@ -28,7 +29,7 @@ from cellseg_pipe.io.regions import region_identity
 from cellseg_pipe.nets._info import sha256_of, stored_info
 from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
-from cellseg_pipe.segmentation.plan import ImageSource, choose_mode
+from cellseg_pipe.segmentation.plan import ImageSource, mode_of
 from cellseg_pipe.segmentation.settings import Settings
 from cellseg_pipe.stages._hashes import hash_of
 from cellseg_pipe.stages.growth import Growth, growth_of
@@ -62,6 +63,7 @@ CELL_SETTINGS = (
     "keep_border",
     "flow_smooth_px",
     "stitch_threshold",
+    "time_iou",
 )
 # Those of them that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
@@ -71,6 +73,7 @@ BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
 MOST_JOBS = 512
 READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
 PAINT_PX = {"2d": (2048, 2048), "planes": (128, 1024, 1024), "3d": (128, 256, 256)}
+PAINT_PX["series"] = (4, 2048, 2048)  # shards of planes
 
 
 @dataclass(frozen=True)
@@ -172,24 +175,51 @@ class UnitRun:
         spacing = self.spacing_um
         if spacing is not None and len(spacing) == 3:
             known.setdefault("anisotropy", spacing[0] / spacing[-1])
-        return choose_mode(Settings(**known), len(self.image.shape), self.network_ndim)
+        shape = self.image.shape
+        return mode_of(Settings(**known), shape, self.network_ndim, series=self.is_series)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the first axis of the image is time."""
+        return self.image.spatial == "tyx"
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether cells of neighbouring planes are joined."""
+        linked = self.chosen.settings.get("time_iou") is not None
+        return self.mode == "planes" and (linked or not self.is_series)
+
+    @property
+    def paint_px(self) -> tuple[int, ...]:
+        """Edges of a box that is painted at once."""
+        return PAINT_PX["series" if self.is_series else self.mode]
+
+    @property
+    def look_mode(self) -> str:
+        """Into which blocks quality control cuts the image."""
+        return "series" if self.is_series else self.mode
+
+    @property
+    def n_space(self) -> int:
+        """Axes of space."""
+        return len(self.image.shape) - int(self.is_series)
 
     @cached_property
     def version(self) -> Version:
         """Of the OME-Zarr format of the labels."""
         given = self.experiment.output.ngff
         shape = self.image.shape
-        return choose_version(shape, len(shape)) if given == "auto" else given
+        return choose_version(shape, self.n_space) if given == "auto" else given
 
     @property
     def n_levels(self) -> int:
         """Levels of the labels."""
-        return len(level_factors(self.image.shape, self.label_spacing))
+        return len(level_factors(self.image.shape[-self.n_space :], self.label_spacing))
 
     @property
     def label_spacing(self) -> tuple[float, ...]:
         """Size of a voxel in the labels' metadata: 1 where nobody says it."""
-        return self.spacing_um or (1.0,) * len(self.image.shape)
+        return self.spacing_um or (1.0,) * self.n_space
 
     @property
     def region_said(self) -> str | dict[str, Any] | None:
@@ -323,7 +353,8 @@ class UnitRun:
         Grid
             In voxels of that level.
         """
-        return level_grid(self.image.shape, level, spacing_um=self.label_spacing)
+        spacing, ndim = self.label_spacing, self.n_space
+        return level_grid(self.image.shape, level, spacing_um=spacing, ndim=ndim)
 
 
 # Stages that a unit has not itself if its labels are made from those of others.
@@ -373,7 +404,9 @@ def unit_runs(experiment: Experiment) -> Iterator[UnitRun]:
         yield open_unit(experiment, unit)
 
 
-def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
+def open_unit(
+    experiment: Experiment | Path | str, unit: Unit | str, *, headers: Headers | None = None
+) -> UnitRun:
     """Open the image of one unit.
 
     Parameters
@@ -382,6 +415,8 @@ def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
         What it is of.
     unit : Unit or str
         Which one.
+    headers : Headers, optional
+        What is known of the images; by default the file itself is opened.
 
     Returns
     -------
@@ -396,9 +431,36 @@ def open_unit(experiment: Experiment | Path | str, unit: Unit | str) -> UnitRun:
             raise ValueError(f"there is no unit {unit!r}: the experiment has {', '.join(known)}.")
         unit = known[unit]
     entry = unit.image
-    image = open_image(entry.path, axes=entry.axes, series=entry.series)
+    opened = open_image if headers is None else headers.open
+    image = opened(entry.path, axes=entry.axes, series=entry.series).as_series()
     check_one_time(image)
-    return _opened(experiment, unit, image)
+    found = _opened(experiment, unit, image)
+    _check_series(found)
+    return found
+
+
+def _check_series(unit: UnitRun) -> None:
+    """Refuse what a series in time cannot have."""
+    said, image = unit.experiment, unit.image
+    if not unit.is_series:
+        return
+    refused = {
+        "several targets": len(said.targets) > 1,
+        "a region": unit.region_said is not None,
+        "stitch.seams: iou": said.stitch.seams == "iou",
+        "output.into_image": said.output.into_image,
+        "output.export of geojson": "geojson" in said.output.export,
+    }
+    if wrong := [name for name, is_set in refused.items() if is_set]:
+        raise ValueError(
+            f"{image.path} is a series of {image.shape[0]} times, which cannot have"
+            f" {' and '.join(wrong)}. Leave it out."
+        )
+    if unit.needs_copy:
+        raise ValueError(
+            f"{image.path} is a series of {image.shape[0]} times that can only be read as a whole."
+            " Save it as OME-Zarr, or as a TIFF without compression or in tiles."
+        )
 
 
 def _opened(experiment: Experiment, unit: Unit, image: OpenImage) -> UnitRun:
@@ -441,7 +503,7 @@ def made_from(sources: tuple[UnitRun, ...], unit: Unit) -> UnitRun:
 
 
 def check_one_time(image: OpenImage) -> None:
-    """Refuse an image of several times.
+    """Refuse volumes of several times.
 
     Parameters
     ----------
@@ -450,7 +512,8 @@ def check_one_time(image: OpenImage) -> None:
     """
     if image.n_times > 1:
         raise ValueError(
-            f"{image.path} has {image.n_times} times and one is needed. Save each as an image."
+            f"{image.path} has {image.n_times} times of volumes, and one is needed. Save each as an"
+            " image."
         )
 
 
@@ -506,8 +569,13 @@ def source_of_image(image: OpenImage) -> ImageSource:
     Returns
     -------
     ImageSource
-        Of its only time.
+        Of its only time, or of a series.
     """
     return ImageSource(
-        image.shape, image.n_channels, image.read, names=image.channel_names, rgb=image.rgb
+        image.shape,
+        image.n_channels,
+        image.read,
+        names=image.channel_names,
+        rgb=image.rgb,
+        series=image.spatial == "tyx",
     )

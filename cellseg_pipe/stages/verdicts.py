@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from cellseg_pipe.qc import (
     unevenness,
 )
 from cellseg_pipe.stages._blocks import block_grid
-from cellseg_pipe.stages.qc import Looked, looked_at, looked_channels, typical_px
+from cellseg_pipe.stages.qc import Looked, looked_channels, typical_px
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid
@@ -71,7 +72,9 @@ class CellSums:
     n_doubtful: int
 
 
-def judge_run(unit: UnitRun, tiling: Tiling, *, counts: dict[str, int]) -> dict[str, Any]:
+def judge_run(
+    unit: UnitRun, tiling: Tiling, *, counts: dict[str, int], looked: Callable[[], Looked]
+) -> dict[str, Any]:
     """Write the table of blocks of a unit, and say how good image and result are.
 
     Parameters
@@ -82,6 +85,8 @@ def judge_run(unit: UnitRun, tiling: Tiling, *, counts: dict[str, int]) -> dict[
         Its tiles.
     counts : dict of str to int
         Cells, and those that are flagged and dropped.
+    looked : callable
+        Gives what was found of all blocks.
 
     Returns
     -------
@@ -89,19 +94,21 @@ def judge_run(unit: UnitRun, tiling: Tiling, *, counts: dict[str, int]) -> dict[
         The `qc` of `summary.json`: `level`, `verdicts`, and figures.
     """
     published, maps = unit.run.unit(unit.name), unit.experiment.qc.maps
-    blocks = block_grid(unit.image.shape, tiling.plan.mode)
-    cells = cell_sums(published.cells, blocks)
+    blocks = block_grid(unit.image.shape, unit.look_mode)
+    axes = unit.image.spatial
+    cells = cell_sums(published.cells, blocks, axes=axes)
     verdicts = [_of_cells(cells, counts)]
     figures: dict[str, Any] = {}
     published.blocks.unlink(missing_ok=True)
     if maps:
-        looked = looked_at(unit, tiling)
-        suspects = suspects_of(looked.figures, _sizes(blocks))
-        seams = score_counts([looked.seams], typical_px=typical_px(tiling))
-        verdicts += [*_of_image(looked, suspects, blocks), _of_seams(seams)]
+        found = looked()
+        suspects = suspects_of(found.figures, _sizes(blocks))
+        seams = score_counts([found.seams], typical_px=typical_px(tiling))
+        verdicts += [*_of_image(found, suspects, blocks), _of_seams(seams)]
         figures = {"seam_score": seams.score, "seams": _figures(seams)}
         names = _channel_names(unit, tiling)
-        write_table(published.blocks, _rows(blocks, looked, suspects, cells=cells, names=names))
+        rows = _rows(blocks, found, suspects, cells=cells, names=names, axes=axes)
+        write_table(published.blocks, rows)
     warn = any(verdict.level == "warn" for verdict in verdicts)
     return {
         "level": "warn" if warn else "ok",
@@ -110,7 +117,7 @@ def judge_run(unit: UnitRun, tiling: Tiling, *, counts: dict[str, int]) -> dict[
     }
 
 
-def cell_sums(table: Path, blocks: Grid) -> CellSums:
+def cell_sums(table: Path, blocks: Grid, *, axes: str) -> CellSums:
     """Sum up the table of cells by the block that holds each cell's centre.
 
     Parameters
@@ -119,6 +126,8 @@ def cell_sums(table: Path, blocks: Grid) -> CellSums:
         A file or folder of parquet.
     blocks : Grid
         The blocks.
+    axes : str
+        A letter per axis of the image.
 
     Returns
     -------
@@ -127,12 +136,12 @@ def cell_sums(table: Path, blocks: Grid) -> CellSums:
     """
     from pyarrow import dataset
 
-    axes = [f"{axis}_px" for axis in "zyx"[-len(blocks.shape) :]]
+    places = ["t" if axis == "t" else f"{axis}_px" for axis in axes]
     n_cells, n_border = (np.zeros(len(blocks), np.int64) for _ in range(2))
     confidence, n_doubtful = np.zeros(len(blocks)), 0
-    columns = [*axes, "confidence", "on_border"]
+    columns = [*places, "confidence", "on_border"]
     for rows in dataset.dataset(table, format="parquet").to_batches(columns=columns):
-        place = np.stack([rows[name].to_numpy() for name in axes], axis=1)
+        place = np.stack([rows[name].to_numpy() for name in places], axis=1)
         where = blocks.owners(np.floor(place + 0.5).astype(np.int64))
         sure = rows["confidence"].to_numpy()
         n_cells += np.bincount(where, minlength=len(blocks))
@@ -246,12 +255,13 @@ def _rows(
     *,
     cells: CellSums,
     names: list[str],
+    axes: str,
 ) -> dict[str, NDArray[Any]]:
     """Return the table of blocks: place, image, result, what is suspicious."""
     boxes = [blocks.box(number) for number in range(len(blocks))]
     n_px = _sizes(blocks)
     columns: dict[str, NDArray[Any]] = {}
-    for axis, name in enumerate("zyx"[-len(blocks.shape) :]):
+    for axis, name in enumerate(axes):
         columns[f"{name}_start_px"] = np.array([box.start[axis] for box in boxes], np.int64)
         columns[f"{name}_stop_px"] = np.array([box.stop[axis] for box in boxes], np.int64)
     for channel, name in enumerate(names):

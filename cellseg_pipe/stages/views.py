@@ -10,7 +10,7 @@ from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import boxes_and_areas
 from cellseg_pipe.segmentation.cells import Rows
-from cellseg_pipe.segmentation.measuring import Measurer, Measuring, View
+from cellseg_pipe.segmentation.measuring import Measurer, Measuring, View, measurer_for
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import painted_from, spread_px
 from cellseg_pipe.stages.paint import stored_labels
@@ -35,10 +35,10 @@ def measurer_of(unit: UnitRun, plan: Plan, *, threads: int | None = None) -> Mea
     Returns
     -------
     Measurer
-        As the experiment says.
+        As the experiment says; of a series it takes each time for an image.
     """
     said = unit.experiment.measure
-    return Measurer(
+    return measurer_for(
         plan,
         Measuring(
             shape=said.shape,
@@ -78,7 +78,8 @@ def view_of(
         any width and their parts are added up: then the core.
     """
     plan, inner = tiling.plan, seen_of(tiling, core)
-    box = inner.grow(measurer.margin_px).clip(Box.of(plan.shape))
+    margin = (0,) * int(plan.series) + measurer.margin_px
+    box = inner.grow(margin).clip(Box.of(plan.shape))
     labels = read_box(stored_labels(unit) / "0", box, threads=measurer.threads)
     pixels = image.read(box)[channels_of(unit)]
     return View(box, labels, pixels, inner, on_level_0(plan, core))
@@ -132,7 +133,7 @@ def counted(
     """
     if tiling.seams == "iou":
         numbers = np.unique(view.labels)
-    elif tiling.plan.mode == "planes":  # a chain has one cell in a plane at most
+    elif tiling.plan.stacked:  # a chain has one cell in a plane at most
         numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
     else:
         if tiling.grown_px is not None:  # of a cell there may be nothing left

@@ -58,6 +58,7 @@ FIELDS = {
     "keep_border": ("segment: {keep_border: false}", False),
     "flow_smooth_px": ("segment: {flow_smooth_px: 2}", 2.0),
     "stitch_threshold": ("stitch: {plane_iou: 0.5}", 0.5),
+    "time_iou": ("stitch: {time_iou: 0.3}", 0.3),
 }
 
 

@@ -143,7 +143,7 @@ def test_killed_between_stages_and_between_steps_of_publishing(tmp_path, picture
     lives.begin()
     for step in (
         *("check_stored", "withdraw", "publish", "write_tables", "replace"),
-        *("write_table", "_publish"),
+        *("write_table", "publish_results"),
     ):
         assert lives.live(patch=(die_after, step)), step
         assert not (lives.root / "out" / "summary.json").exists()

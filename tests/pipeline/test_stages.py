@@ -12,7 +12,7 @@ import zarr
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_batch
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
-from cellseg_pipe.stages import audit, paint, plan, tables
+from cellseg_pipe.stages import audit, measure, paint, plan, tables
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import unit_runs
@@ -286,7 +286,7 @@ def test_the_table_does_not_depend_on_how_it_is_cut(tmp_path, picture, monkeypat
     np.testing.assert_array_equal(as_text["label"], table["label"])
     unit = only_unit(chosen)
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2)
-    tables.write_tables(tmp_path / "few.parquet", unit)
+    tables.write_tables(tmp_path / "few.parquet", measure.tables(unit))
     few = read_table(tmp_path / "few.parquet")
     n_files = len(list((tmp_path / "few.parquet").iterdir()))
     assert n_files == -(-len(table["label"]) // 2)

@@ -122,3 +122,11 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path, image, capsys):
         assert main(["clean", str(out), "--yes"]) == 1
     assert "in use by process" in capsys.readouterr().err
     assert orphan.exists()
+
+
+def test_small_images_of_a_bundle_are_of_this_run(tmp_path, image):
+    tiles = {"window_px": 64, "overlap_px": 16, "bundle_px": 10_000, "batches": {"bundles": 1}}
+    save_tiff(image.with_name("b.tif"), scene((60, 70), seed=2)[0])
+    run(experiment(tmp_path, [image.parent], tiles=tiles))
+    assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} >= {"a", "b"}
+    assert clean.find(tmp_path / "out", ["orphans", "old", "scratch"]) == []

@@ -23,7 +23,7 @@ onsuccess:
 
 
 onerror:
-    RUN.end()
+    RUN.fail()
 
 
 # Between stages of many jobs: without it each job of the one waits for each of the other.

@@ -23,13 +23,13 @@ rule level:
     input:
         RUN.inputs("level"),
     output:
-        RUN.pattern("level{level}"),
+        RUN.pattern("level{number}"),
     log:
-        RUN.log("level{level}"),
+        RUN.log("level{number}"),
     benchmark:
-        RUN.benchmark("level{level}")
+        RUN.benchmark("level{number}")
     wildcard_constraints:
-        level=r"\d+",
+        number=r"\d+",
     threads: RUN.threads("level")
     resources:
         mem_mb=RUN.memory_mb("level"),
@@ -37,7 +37,7 @@ rule level:
     params:
         config=RUN.config,
     shell:
-        "cellseg job level{wildcards.level} {params.config:q} {wildcards.unit:q}"
+        "cellseg job level{wildcards.number} {params.config:q} {wildcards.unit:q}"
         " --threads {threads} > {log:q} 2>&1"
 
 

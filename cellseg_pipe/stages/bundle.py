@@ -1,0 +1,179 @@
+"""Segments many small images in one job, each whole and in memory; one is lost if it is killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellseg_pipe import __version__
+from cellseg_pipe.config import Experiment, Unit, units_of
+from cellseg_pipe.cost import whole_bytes
+from cellseg_pipe.ledger import open_batch, write_whole
+from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.segmentation.frozen import plan_to_json
+from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
+from cellseg_pipe.stages.audit import withdraw_run
+from cellseg_pipe.stages.opened import FAILURES
+from cellseg_pipe.stages.plan import checked_engines, engines_of, numerics_of
+from cellseg_pipe.stages.tiling import read_frozen, write_plan
+from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.stages.whole import publish_whole, segment_whole
+
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.engine import AnyEngine
+
+__all__ = ["note_failure", "plan", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def plan(experiment: Experiment, layout: RunLayout) -> Path:
+    """Segment the largest image and throw the cells away: its time and memory tell those of all.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is done; its images are found already.
+    layout : RunLayout
+        The run.
+
+    Returns
+    -------
+    path
+        The plan; what is there already is left as it is.
+    """
+    file = layout.files(SMALL, PLAN).plan
+    if file.exists():
+        return file
+    known = {unit.name: unit for unit in units_of(experiment)}
+    names = layout.unit(SMALL).stage(PLAN).images
+    for name in names:
+        try:
+            facts = _timed(open_unit(experiment, known[name]))
+        except FAILURES as error:  # of one that is bad: the next one tells as much
+            log.warning("%s: %s", name, error)
+            last = error
+            continue
+        write_plan(file, facts)
+        return file
+    raise last
+
+
+def _timed(unit: UnitRun) -> dict[str, Any]:
+    engines = engines_of(unit.chosen, unit.experiment.resources)
+    segment_whole(unit, engines)  # the first time waits for what is loaded and compiled
+    began = time.monotonic()
+    found = segment_whole(unit, engines)
+    seconds = time.monotonic() - began
+    plan, n_bytes = found.decided.plan, found.pixels.nbytes
+    return {
+        "version": __version__,
+        "unit": unit.name,
+        "voxels": found.cells.labels.size,
+        "seconds": seconds,
+        "memory_bytes": whole_bytes(plan, [e.footprint for e in engines], pixels_bytes=n_bytes),
+        **numerics_of(unit, engines, plan),
+        "region": None,
+        "plan": plan_to_json(plan),
+    }
+
+
+class Networks:
+    """The networks of small images: loaded once, and checked against those of the plan.
+
+    Parameters
+    ----------
+    paths : StagePaths
+        Of the plan.
+    numerics : {"strict", "relaxed"}
+        Whether another arithmetic is refused.
+    threads : int or None
+        Threads of this job.
+    """
+
+    def __init__(self, paths: StagePaths, *, numerics: str, threads: int | None) -> None:
+        self._frozen = read_frozen(paths)
+        self._numerics, self._threads = numerics, threads
+        self._loaded: tuple[tuple[AnyEngine, ...], str] | None = None
+
+    def load(self) -> tuple[tuple[AnyEngine, ...], str]:
+        """Return the networks and how this machine computes, if that is not as the plan's did."""
+        if self._loaded is None:
+            self._loaded = checked_engines(
+                self._frozen, numerics=self._numerics, threads=self._threads
+            )
+        return self._loaded
+
+
+def run(
+    experiment: Experiment, layout: RunLayout, number: int, *, threads: int | None = None
+) -> None:
+    """Segment the images of one bundle that are not done yet; those that fail are noted.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is done; its images are found already.
+    layout : RunLayout
+        The run; its small images are planned.
+    number : int
+        Of the bundle.
+    threads : int, optional
+        Threads to use.
+    """
+    stage = layout.unit(SMALL).stage(f"{BUNDLE}{number}")
+    numerics = experiment.resources.numerics
+    nets = Networks(layout.files(SMALL, PLAN), numerics=numerics, threads=threads)
+    with open_batch(layout.files(SMALL, stage.name), 0, range(len(stage.images))) as work:
+        if work.done:
+            return
+        known = {unit.name: unit for unit in units_of(experiment)}
+        withdraw_run(layout.paths)
+        for key in work.missing:
+            name, began = stage.images[key], time.monotonic()
+            info = _one(experiment, known[name], nets, audit=layout.audit(name), threads=threads)
+            work.add(key, b"", info=info)
+            log.info("%s: %s in %.2f s", name, info, time.monotonic() - began)
+        work.finish()
+
+
+def _one(
+    experiment: Experiment,
+    unit: Unit,
+    nets: Networks,
+    *,
+    audit: StagePaths,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Segment an image and publish its results, unless that is done; say what came of it."""
+    if audit.plan.exists():
+        return {"n_cells": json.loads(audit.plan.read_text())["n_cells"]}
+    engines, other = nets.load()
+    try:
+        opened = open_unit(experiment, unit)
+        found = segment_whole(opened, engines, threads=threads)
+    except FAILURES as error:
+        note_failure(audit, error)
+        return {"failed": str(error)}
+    # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.
+    facts = publish_whole(opened, found, numerics_of_job=other, threads=threads)
+    return {"n_cells": facts["n_cells"]}
+
+
+def note_failure(audit: StagePaths, error: Exception) -> None:
+    """Write down why a unit could not be finished.
+
+    Parameters
+    ----------
+    audit : StagePaths
+        Of its last stage.
+    error : Exception
+        The reason.
+    """
+    tries = json.loads(audit.failed.read_text())["tries"] if audit.failed.exists() else 0
+    facts = {"reason": str(error), "tries": tries + 1}
+    write_whole(audit.failed, json.dumps(facts, indent=1).encode())
+    log.error("%s: %s", audit.unit.name, error)

@@ -1,0 +1,118 @@
+"""Which images are so small that one job segments many of them whole, and into how many jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellseg_pipe.config import Experiment
+from cellseg_pipe.geometry import ceil_div
+from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, StageLayout, UnitLayout
+from cellseg_pipe.stages.unit import READ_WHOLE_BYTES, UnitRun
+from cellseg_pipe.tiles import equal_batches
+
+__all__ = ["bundled", "layout_of_bundles", "voxels_of"]
+
+SMALL_VOXELS = 1 << 22  # 2048 x 2048, as a block: such an image is one tile
+FROM_IMAGES = 16  # fewer are jobs of their own, which keep windows for other thresholds
+BUNDLE_VOXELS = 1 << 26  # of one job
+PLANNED = 5  # of the largest images, the first of which can be read tells time and memory
+BEGIN_VOXELS = 1 << 16  # what beginning and ending an image takes, as time of so many voxels
+
+
+def voxels_of(unit: UnitRun) -> int:
+    """Return how many voxels an image has.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    int
+        Of one channel.
+    """
+    return math.prod(unit.image.shape)
+
+
+def bundled(experiment: Experiment, units: Sequence[UnitRun]) -> list[UnitRun]:
+    """Return the units that are segmented many by one job.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What they are of.
+    units : sequence of UnitRun
+        All of them.
+
+    Returns
+    -------
+    list of UnitRun
+        In their order; none with a region, where tiles are joined by overlap, which makes cells
+        depend on them, and where there are several targets or second label images.
+    """
+    said = experiment.tiles.bundle_px
+    limit = SMALL_VOXELS if said == "auto" else said
+    several = len(experiment.targets) > 1
+    if experiment.stitch.seams != "exact" or several or experiment.qc.labels:
+        return []
+    small = [unit for unit in units if voxels_of(unit) <= limit and _fits(unit)]
+    return [] if said == "auto" and len(small) < FROM_IMAGES else small
+
+
+def _fits(unit: UnitRun) -> bool:
+    image = unit.image
+    if unit.region_said is not None:
+        return False
+    return voxels_of(unit) * image.n_channels * image.dtype.itemsize <= READ_WHOLE_BYTES
+
+
+def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitLayout:
+    """Say which jobs segment small images.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What they are of.
+    units : sequence of UnitRun
+        From `bundled`; one or more.
+
+    Returns
+    -------
+    UnitLayout
+        A plan, and jobs each of which has a hash of its own images: one that is repaired, or
+        failed the last time, makes its own job run again.
+    """
+    return UnitLayout(SMALL, tuple(_stages(experiment, units)))
+
+
+def _stages(experiment: Experiment, units: Sequence[UnitRun]) -> Iterator[StageLayout]:
+    largest = sorted(units, key=voxels_of, reverse=True)[:PLANNED]
+    about = [(unit.name, unit.digests["masks"]) for unit in largest]
+    yield StageLayout(PLAN, _hash(about), 1, (), tuple(unit.name for unit in largest))
+    costs = np.array([voxels_of(unit) + BEGIN_VOXELS for unit in units], np.int64)
+    said = experiment.tiles.batches.bundles
+    n_jobs = ceil_div(int(costs.sum()), BUNDLE_VOXELS) if said == "auto" else said
+    batches = equal_batches(costs, n_jobs)
+    for number, batch in enumerate(np.unique(batches)):
+        chosen = [units[int(row)] for row in np.flatnonzero(batches == batch)]
+        facts = [(unit.name, unit.digests["audit"], _tries(unit)) for unit in chosen]
+        names = tuple(unit.name for unit in chosen)
+        voxels = sum(voxels_of(unit) for unit in chosen)
+        yield StageLayout(f"{BUNDLE}{number}", _hash(facts), 1, (PLAN,), names, voxels)
+
+
+def _tries(unit: UnitRun) -> int:
+    """Return how often an image has failed: each time makes another hash, so it is tried again."""
+    file = unit.stage("audit").failed
+    return int(json.loads(file.read_text())["tries"]) if file.exists() else 0
+
+
+def _hash(about: Any) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]

@@ -1,0 +1,137 @@
+"""Sums up a run: what was found, one table of all units, and what could not be segmented."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cellseg_pipe import __version__
+from cellseg_pipe.io.gather import gather_tables
+from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.stages._failed import message
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout
+from cellseg_pipe.stages.audit import Incomplete
+
+__all__ = ["SomeFailed", "finish"]
+
+log = logging.getLogger(__name__)
+
+
+class SomeFailed(ValueError):
+    """Some units could not be segmented; the others are."""
+
+
+def finish(layout: RunLayout, config: str) -> None:
+    """Write what the whole run made, once all its units are finished or have failed.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+    config : str
+        The experiment in effect, as YAML.
+    """
+    found, failed = _results(layout)
+    summary = {
+        "version": __version__,
+        "complete": not failed,
+        "exact": all(facts["exact"] for facts in found.values()),
+        "n_cells": sum(facts["n_cells"] for facts in found.values()),
+        "failed": failed,
+        "units": found,
+    }
+    run = layout.paths
+    _keep(run.config, config)
+    _keep(run.plan, json.dumps(_plans(layout, found), indent=1))
+    said = json.dumps(summary, indent=1)
+    # Whoever replaces results takes the summary back: with it the table is right, too.
+    right = run.summary.exists() and run.summary.read_text() == said and run.cells.exists()
+    if len(found) + len(failed) > 1 and found and not right:
+        n_rows = gather_tables(run.cells, _tables(layout, found))
+        log.info("%d cells of %d units: %s", n_rows, len(found), run.cells)
+    _keep(run.summary, said)
+    log.info("%d cells in %d units: %s", summary["n_cells"], len(found), run.summary)
+    if failed:
+        _keep(run.failed, json.dumps(failed, indent=1))
+        raise SomeFailed(message(failed, n_units=len(found) + len(failed), file=run.failed))
+    run.failed.unlink(missing_ok=True)
+    _keep(layout.marker, run.summary.read_text())
+
+
+def _results(layout: RunLayout) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what was found of each unit, and why others failed."""
+    found, failed = {}, dict(layout.failed)
+    for name in layout.audits:
+        paths = layout.audit(name)
+        if paths.plan.exists():
+            _check_published(layout, name)
+            found[name] = json.loads(paths.plan.read_text())
+        elif paths.failed.exists():
+            failed[name] = json.loads(paths.failed.read_text())["reason"]
+        else:
+            raise Incomplete(
+                f"{name} is not finished: {paths.plan} is missing. Start the run again."
+            )
+    return found, failed
+
+
+def _check_published(layout: RunLayout, name: str) -> None:
+    published = layout.paths.unit(name)
+    sifted = [published.sifted] if "sift" in _stages(layout, name) else []
+    for path in (published.labels, published.cells, *sifted):
+        if not path.exists():
+            raise Incomplete(
+                f"{name}: {path} was published and is gone. Remove {layout.audit(name).plan} and"
+                f" {_made_by(layout, name)} and start the run again."
+            )
+
+
+def _made_by(layout: RunLayout, name: str) -> str:
+    """Return the folders without which all labels of a unit are made again."""
+    for stage in layout.bundles:
+        if name in stage.images:
+            return str(layout.files(SMALL, stage.name).root)
+    stages = _stages(layout, name)
+    painted = [s for s in stages if s == "paint" or s.startswith("level")]
+    return ", ".join(str(layout.files(name, stage).root) for stage in painted)
+
+
+def _stages(layout: RunLayout, name: str) -> list[str]:
+    """Return the stages of a unit; none of a small image."""
+    return [s.name for s in layout.unit(name).stages] if name in layout.names else []
+
+
+def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what results depend on; small images keep it with what was found, and lose it here."""
+    plans, large = {}, set(layout.names)
+    for name, facts in found.items():
+        plans[name] = (
+            {
+                stage: json.loads(layout.files(name, stage).plan.read_text())
+                for stage in ("plan", "tiles")
+                if stage in _stages(layout, name)  # those made from others have no plan
+            }
+            if name in large
+            else {"plan": facts.pop("plan")}
+        )
+    return plans
+
+
+def _tables(layout: RunLayout, found: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
+    """Return the table of each unit, with the columns that tell which one it is."""
+    several = len({facts["target"] for facts in found.values()}) > 1
+    tables = {}
+    for name, facts in found.items():
+        target = facts["target"]
+        about = {"image": name.removesuffix(f"-{target}") if several else name}
+        tables[layout.paths.unit(name).cells] = about | ({"target": target} if several else {})
+    return tables
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file unless it is there with this content: its age must not change."""
+    if not path.exists() or path.read_text() != text:
+        write_whole(path, text.encode())

@@ -1,0 +1,199 @@
+"""Segments one small image in memory and publishes it, as the stages do tile by tile."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.cost import Cost, check_fits, whole_bytes
+from cellseg_pipe.geometry import Box, ceil_div
+from cellseg_pipe.io.pyramid import downsample_shard
+from cellseg_pipe.io.shards import ShardWriter
+from cellseg_pipe.io.wkb import Outlines
+from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.ledger._files import explained
+from cellseg_pipe.segmentation.cells import Cells
+from cellseg_pipe.segmentation.frozen import plan_to_json
+from cellseg_pipe.segmentation.measuring import View
+from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.table import table_of_image
+from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
+from cellseg_pipe.segmentation.whole import left_out
+from cellseg_pipe.stages.audit import Results, described, publish_results, withdraw_unit
+from cellseg_pipe.stages.conflicts import no_conflicts
+from cellseg_pipe.stages.decide import Decided, decide
+from cellseg_pipe.stages.measure import completed, measured_names
+from cellseg_pipe.stages.outlines import outlined
+from cellseg_pipe.stages.paint import create_store, level_keys
+from cellseg_pipe.stages.qc import look_whole
+from cellseg_pipe.stages.tiling import Tiling, memory_limit
+from cellseg_pipe.stages.unit import UnitRun, channels_of, source_of_image
+from cellseg_pipe.stages.views import measurer_of
+from cellseg_pipe.tiles import TilePlan
+
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.engine import AnyEngine
+
+__all__ = ["Whole", "publish_whole", "segment_whole"]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The cells of an image that was segmented as one tile.
+
+    Parameters
+    ----------
+    decided : Decided
+        What they depend on.
+    cells : Cells
+        With their labels.
+    columns : dict of str to array [n]
+        Their table.
+    pixels : array [C, *spatial]
+        Of the image.
+    tiling : Tiling
+        One tile.
+    warnings : tuple of str
+        What the user should know.
+    """
+
+    decided: Decided
+    cells: Cells
+    columns: dict[str, NDArray[Any]]
+    pixels: NDArray[Any]
+    tiling: Tiling
+    warnings: tuple[str, ...]
+
+
+def segment_whole(
+    unit: UnitRun, engines: tuple[AnyEngine, ...], *, threads: int | None = None
+) -> Whole:
+    """Segment the image of a unit; all of it is in memory.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    engines : tuple of AnyEngine
+        Its networks.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    Whole
+        Labels and table are those of the stages, to the last bit.
+    """
+    channels = channels_of(unit)
+    box = Box.of(unit.image.shape)
+    pixels = unit.image.read(box)
+    source = dataclasses.replace(
+        source_of_image(unit.image), read=lambda part: pixels[(slice(None), *part.slices)]
+    )
+    decided = decide(unit, engines, source, settings=unit.chosen.settings, threads=threads)
+    plan, networks = decided.plan, [engine.footprint for engine in engines]
+    needed = whole_bytes(plan, networks, pixels_bytes=pixels.nbytes)
+    check_fits(Cost(needed), memory_limit(unit), what=unit.name)
+    answer, cells = decided.run.cells(plan)
+    measurer = measurer_of(unit, plan, threads=threads)
+    table = table_of_image(cells, pixels[channels], measurer, names=measured_names(unit))
+    return Whole(
+        decided=decided,
+        cells=cells,
+        columns=completed(unit, table),
+        pixels=pixels,
+        tiling=Tiling(plan, _one_tile(plan), 1, 1, "exact"),
+        warnings=(*decided.warnings, *left_out(plan, answer, cells)),
+    )
+
+
+def publish_whole(
+    unit: UnitRun, found: Whole, *, numerics_of_job: str = "", threads: int | None = None
+) -> dict[str, Any]:
+    """Write the results of an image to where users look for them.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    found : Whole
+        Its cells.
+    numerics_of_job : str
+        How this machine computes, if that is not as the plan's did.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    dict
+        What `summary.json` says of the unit.
+    """
+    plan, engines = found.decided.plan, found.decided.run.nets
+    told = [f"it ran as {numerics_of_job}"] if numerics_of_job else []
+    tiles = found.tiling.tiles
+    facts = {
+        **described(unit, plan, tiles={"n": 1, "core": tiles.core, "halo": tiles.halo}),
+        "labels_bytes": _store(unit, found.cells.labels, threads=threads),
+        "exact": not told,
+        "seams": {"checked": 0, "cells": 0},
+        "dropped_particles": {"n_too_far": found.cells.n_too_far, "n_over_edge": 0},
+        **found.decided.facts,
+        "models": [{"name": e.name, "sha256": e.sha256} for e in engines],
+        "numerics": [engine.numerics for engine in engines],
+        "warnings": [*found.warnings, *told],
+        "plan": plan_to_json(plan),
+    }
+    withdraw_unit(unit)
+    results = Results(
+        tiling=found.tiling,
+        tables=lambda: [found.columns],
+        outlines=lambda: _outlines(found.cells.labels, plan),
+        looked=lambda: look_whole(unit, found.tiling, found.pixels, threads=threads),
+        conflicts=no_conflicts(unit.image.spatial),
+    )
+    facts |= publish_results(unit, results)
+    paths = unit.stage("audit")
+    write_whole(paths.plan, json.dumps(facts, indent=1, default=list).encode())
+    with contextlib.suppress(OSError):  # it is not empty where the stages have been at work
+        unit.stage("paint").root.rmdir()
+    return facts
+
+
+def _one_tile(plan: Plan) -> TilePlan:
+    block = BLOCK_PX[plan.mode]
+    core = tuple(ceil_div(n, b) * b for n, b in zip(plan.walk_shape, block, strict=True))
+    return TilePlan(plan.walk_shape, block, core, halo_px(plan))
+
+
+def _outlines(labels: NDArray[np.uint32], plan: Plan) -> Iterator[Outlines]:
+    """Yield the outlines of all cells, where planes know nothing of each other plane by plane."""
+    whole = Box.of(labels.shape)
+    n_parts = labels.shape[0] if plan.mode == "planes" else 1
+    for number in range(n_parts):
+        first = (number, 0, 0) if n_parts > 1 else whole.start
+        last = (number + 1, *whole.stop[1:]) if n_parts > 1 else whole.stop
+        box = Box(first, last)
+        part = labels[box.slices]
+        ids = np.unique(part)
+        yield outlined(View(box, part, part[None], box, box), ids[ids > 0])
+
+
+def _store(unit: UnitRun, labels: NDArray[np.uint32], *, threads: int | None) -> int:
+    """Write all levels of the labels; return their bytes."""
+    create_store(unit)
+    store = unit.stage("paint").labels
+    with explained(store):
+        writer = ShardWriter(store / "0", threads=threads)
+        boxes = map(writer.grid.box, range(len(writer.grid)))
+        n_bytes = sum(writer.write_shard(box, labels[box.slices]).n_bytes for box in boxes)
+        for level in range(1, unit.n_levels):
+            for number in level_keys(unit, level):
+                n_bytes += downsample_shard(store, level, number, threads=threads).n_bytes
+    return n_bytes
