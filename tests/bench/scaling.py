@@ -1,9 +1,11 @@
 """Times the pipeline over sizes of a slide, against `segment` and the peer: a + b x megapixels.
 
-`.venv/bin/python tests/bench/scaling.py [--edges 4096,8192,16384] [--peer PYTHON]`. Each slide goes
-through Snakemake with the shipped model; the largest memory of each stage's jobs is compared with
-what the plan said. The peer, cellpose 3.1.1.3 with a network of its width, has a part of a slide.
-Writes docs/scaling.md.
+`.venv/bin/python tests/bench/scaling.py [--edges 4096,8192,16384,32768] [--peer PYTHON]`. Each
+slide goes through Snakemake with the shipped model; the largest memory of each stage's jobs is
+compared with what the plan said. The peer, cellpose 3.1.1.3 with a network of its width, has a part
+of a slide. Writes the first part of docs/scaling.md and docs/images/memory.png.
+
+`--volume 512x2048x2048` runs a volume, seen from three sides, and writes docs/volume.md instead.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ from cellseg_pipe.io.images import read_array  # noqa: E402
 
 FOLDER = ROOT / ".cache" / "scaling"
 DIAMETER_PX = 30
-PERIOD, PEER_EDGE = 2048, 2048
+PERIODS = {2: (2048, 2048), 3: (128, 512, 512)}
+PEER_EDGE = 2048
+# A volume is mostly background, as light sheets are: windows of nothing are not computed.
+BLANK = {2: 0.0, 3: 0.6}
+REST = "## Many cells"  # what the page says from here on is written elsewhere
 # What the peer brings cells to: cyto, cyto2 and cyto3 to 30 px, nuclei to 17.
 PEER_DIAMETERS_PX = (30.0, 17.0)
 OURS = """
@@ -67,25 +73,33 @@ def last_line(command: list[object]) -> list[float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def slide(edge: int) -> Path:
-    """Return a slide that repeats itself, made once."""
-    path = FOLDER / f"{edge}.ome.zarr"
+def named(shape: tuple[int, ...]) -> str:
+    """Return the name of an image."""
+    return "x".join(map(str, shape))
+
+
+def picture(shape: tuple[int, ...]) -> Path:
+    """Return an image that repeats itself, made once."""
+    path = FOLDER / f"{named(shape)}.ome.zarr"
     if not path.exists():
-        command = ["synth", path, "--shape", f"{edge},{edge}", "--period", f"{PERIOD},{PERIOD}"]
-        command += ["--set", f"diameter_px={DIAMETER_PX}", "--image-only", "--seed", "5"]
+        period, size = (",".join(map(str, many)) for many in (PERIODS[len(shape)], shape))
+        command = ["synth", path, "--shape", size, "--period", period, "--seed", "5"]
+        command += ["--set", f"diameter_px={DIAMETER_PX}", "--image-only"]
+        command += ["--set", f"blank_fraction={BLANK[len(shape)]}"]
         subprocess.run([sys.executable, "-m", "cellseg_pipe.cli", *map(str, command)], check=True)
     return path
 
 
-def pipeline(edge: int) -> dict:
-    """Run the pipeline on a slide; return its time, its cells and the memory of its stages."""
-    out = FOLDER / f"out-{edge}"
+def pipeline(shape: tuple[int, ...]) -> dict:
+    """Run the pipeline on an image; return its time, its cells and the memory of its stages."""
+    out = FOLDER / f"out-{named(shape)}"
     shutil.rmtree(out, ignore_errors=True)
-    config = FOLDER / f"{edge}.yaml"
+    config = FOLDER / f"{named(shape)}.yaml"
     said = {
-        "images": [{"path": str(slide(edge)), "name": "s"}],
+        "images": [{"path": str(picture(shape)), "name": "s"}],
         "output": {"dir": str(out)},
         "targets": {"nuclei": {"model": "nuclei", "diameter_px": DIAMETER_PX}},
+        "segment": {"mode": {2: "2d", 3: "3d"}[len(shape)]},
     }
     config.write_text(yaml.safe_dump(said))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--quiet"]
@@ -95,8 +109,11 @@ def pipeline(edge: int) -> dict:
     subprocess.run(list(map(str, command)), check=True, env=os.environ | {"PATH": path}, cwd=FOLDER)
     took = time.perf_counter() - began
     summary = json.loads((out / "summary.json").read_text())
-    found = {"edge": edge, "mpx": edge**2 / 1e6, "seconds": took, "cells": summary["n_cells"]}
-    return found | {"exact": summary["exact"], "stages": list(stages(out))}
+    found = {"name": named(shape), "mpx": np.prod(shape, dtype=float) / 1e6, "seconds": took}
+    found |= {"cells": summary["n_cells"], "exact": summary["exact"], "stages": list(stages(out))}
+    shutil.rmtree(out)
+    print(json.dumps(found), flush=True)
+    return found
 
 
 def stages(out: Path) -> list[dict]:
@@ -122,14 +139,14 @@ def peer(python: Path) -> dict[float, list[float]]:
     """Time the peer on a part of a slide, at each of its diameters."""
     from networks import wide_net
 
-    image = read_array(slide(4096)).squeeze()[:PEER_EDGE, :PEER_EDGE]
+    image = read_array(picture((4096, 4096))).squeeze()[:PEER_EDGE, :PEER_EDGE]
     source = FOLDER / "peer.npz"
     np.savez(source, image=image, **wide_net())
     return {px: last_line([python, "-c", THEIRS, source, px]) for px in PEER_DIAMETERS_PX}
 
 
 def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]]) -> str:
-    """Return the page of the documentation."""
+    """Return the page of the documentation, to where others write."""
     x = np.array([run["mpx"] for run in runs])
     y = np.array([run["seconds"] for run in runs])
     lines = [
@@ -139,13 +156,7 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
         " (`profiles/local`) with the shipped model,",
         f"on {os.cpu_count()} CPUs. Machines are noisy: read ratios.",
         "",
-        "| slide | Mpx | seconds | s per Mpx | cells | exact |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {run['edge']}² | {run['mpx']:.1f} | {run['seconds']:.1f} |"
-        f" {run['seconds'] / run['mpx']:.3f} | {run['cells']} | {run['exact']} |"
-        for run in runs
+        *times(runs),
     ]
     if len(runs) > 1:
         slopes = np.diff(y) / np.diff(x)
@@ -162,8 +173,24 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
             f"cellpose 3.1.1.3 on {PEER_EDGE}², cells brought to {px:g} px: {per:.2f} s per Mpx,"
             f" **{per / last:.1f} times** as long."
         ]
-    lines += ["", "Memory of the largest job of each stage, and what the plan said:", ""]
-    lines += ["| slide | stage | jobs | GB | said | seconds of CPU jobs | said |"]
+    lines += ["", "![memory of the largest job of each stage over size](images/memory.png)"]
+    return "\n".join([*lines, "", *memories(runs)]) + "\n"
+
+
+def times(runs: list[dict]) -> list[str]:
+    """Return the table of the runs."""
+    lines = ["| image | Mpx | seconds | s per Mpx | cells | exact |", "|---|---|---|---|---|---|"]
+    return lines + [
+        f"| {run['name']} | {run['mpx']:.1f} | {run['seconds']:.1f} |"
+        f" {run['seconds'] / run['mpx']:.3f} | {run['cells']} | {run['exact']} |"
+        for run in runs
+    ]
+
+
+def memories(runs: list[dict]) -> list[str]:
+    """Return the table of the stages of the runs."""
+    lines = ["Memory of the largest job of each stage, and what the plan said:", ""]
+    lines += ["| image | stage | jobs | GB | said | seconds of all jobs | said |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for run in runs:
         for row in run["stages"]:
@@ -171,10 +198,57 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
                 f"{row[k]:.{n}f}" if k in row else "" for k, n in (("said_gb", 2), ("said_s", 0))
             )
             lines.append(
-                f"| {run['edge']}² | {row['stage']} | {row['jobs']} | {row['gb']:.2f} | {gb} |"
+                f"| {run['name']} | {row['stage']} | {row['jobs']} | {row['gb']:.2f} | {gb} |"
                 f" {row['seconds']:.1f} | {s} |"
             )
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def plot(runs: list[dict], path: Path) -> None:
+    """Draw the memory of the largest job of each stage over the size of the image."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    found: dict[str, list[tuple[float, float]]] = {}
+    for run in runs:
+        for row in run["stages"]:
+            found.setdefault(row["stage"].rstrip("0123456789"), []).append((run["mpx"], row["gb"]))
+    for stage, points in found.items():
+        largest = {x: max(gb for at, gb in points if at == x) for x, _ in points}
+        if stage not in ("summary", "gate"):
+            axes.plot(list(largest), list(largest.values()), marker="o", label=stage)
+    axes.set(xscale="log", xlabel="megapixels", ylabel="GB, largest job", ylim=(0, 3))
+    figure.legend(loc="outside right upper")
+    figure.savefig(path, dpi=120)
+
+
+def write_slides(shapes: list[tuple[int, ...]], peer_python: Path) -> None:
+    """Run the slides, and the others on a part; write the page."""
+    runs = [pipeline(shape) for shape in shapes]
+    whole = last_line([sys.executable, "-c", OURS, picture((4096, 4096))])
+    theirs = peer(peer_python) if peer_python.exists() else {}
+    plot(runs, ROOT / "docs" / "images" / "memory.png")
+    file = ROOT / "docs" / "scaling.md"
+    rest = file.read_text().partition(REST)
+    file.write_text("\n".join([page(runs, whole, theirs), "".join(rest[1:])]))
+
+
+def write_volume(shape: tuple[int, ...]) -> None:
+    """Run a volume; write its page."""
+    run = pipeline(shape)
+    lines = [
+        "# A volume larger than memory",
+        "",
+        f"Written by `tests/bench/scaling.py --volume {run['name']}`: nuclei of 30 px in"
+        f" {1 - BLANK[3]:.0%} of the volume, seen from three sides (`mode: 3d`),",
+        f"through Snakemake (`profiles/local`) with the shipped model on {os.cpu_count()} CPUs.",
+        "",
+        *times([run]),
+        "",
+        *memories([run]),
+    ]
+    (ROOT / "docs" / "volume.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -182,18 +256,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edges", default="4096,8192,16384")
     parser.add_argument("--peer", type=Path, default=ROOT / ".venv-peer" / "bin" / "python")
+    parser.add_argument("--volume", help="Z x Y x X, as 512x2048x2048")
     asked = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    runs = []
-    for edge in map(int, asked.edges.split(",")):
-        runs.append(pipeline(edge))
-        print(json.dumps(runs[-1]), flush=True)
-        shutil.rmtree(FOLDER / f"out-{edge}")
-    whole = last_line([sys.executable, "-c", OURS, slide(4096)])
-    theirs = peer(asked.peer) if asked.peer.exists() else {}
-    text = page(runs, whole, theirs)
-    (ROOT / "docs" / "scaling.md").write_text(text)
-    print(text)
+    if asked.volume:
+        write_volume(tuple(map(int, asked.volume.split("x"))))
+    else:
+        write_slides([(int(edge),) * 2 for edge in asked.edges.split(",")], asked.peer)
 
 
 if __name__ == "__main__":
