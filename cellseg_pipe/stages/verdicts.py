@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +13,15 @@ from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.qc import (
     FIGURES,
     KINDS,
+    DiameterMap,
     SeamScore,
+    field_grid,
     score_counts,
     suspects_of,
     unevenness,
 )
 from cellseg_pipe.stages._blocks import block_grid
+from cellseg_pipe.stages._cell_sums import DOUBTFUL, CellSums, cell_sums
 from cellseg_pipe.stages.qc import Looked, looked_channels, typical_px
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.stages.unit import UnitRun
@@ -27,10 +29,11 @@ from cellseg_pipe.tiles import Grid
 
 __all__ = ["judge_run"]
 
-DOUBTFUL = 0.5  # confidence below which a cell is more likely wrong than right
 LEAST_CELLS = 5  # of a block whose mean confidence says something
 # From which share on a verdict is a warning: of blocks, pixels, cells, grey values.
 WARN = {"focus": 0.01, "brightness": 0.01, "saturated": 0.001, "doubtful": 0.1, "uneven": 0.25}
+# Networks know cells of 0.75 to 1.25 times the diameter that they are told, and a bit beyond.
+WARN_RATIO = 1.5
 
 
 @dataclass(frozen=True)
@@ -50,26 +53,6 @@ class Verdict:
     about: str
     level: Literal["ok", "warn"]
     text: str
-
-
-@dataclass(frozen=True)
-class CellSums:
-    """What the table of cells says of each block, and of all cells.
-
-    Parameters
-    ----------
-    n_cells, n_border : int64 array [n]
-        Cells whose centre lies in each block, and those of them that touch the image's border.
-    confidence : float64 array [n]
-        Sum over these cells.
-    n_doubtful : int
-        Cells of low confidence in the image.
-    """
-
-    n_cells: NDArray[np.int64]
-    n_border: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    n_doubtful: int
 
 
 def judge_run(
@@ -95,17 +78,18 @@ def judge_run(
     """
     published, maps = unit.run.unit(unit.name), unit.experiment.qc.maps
     blocks = block_grid(unit.image.shape, unit.look_mode)
-    axes = unit.image.spatial
-    cells = cell_sums(published.cells, blocks, axes=axes)
-    verdicts = [_of_cells(cells, counts)]
-    figures: dict[str, Any] = {}
+    axes, typical = unit.image.spatial, typical_px(tiling)
+    fields = field_grid(unit.image.shape, typical)
+    cells = cell_sums(published.cells, blocks, axes=axes, fields=fields)
+    verdicts = [_of_cells(cells, counts), _of_diameters(cells.diameters, typical)]
+    figures: dict[str, Any] = {"diameter_map": _map(cells.diameters)}
     published.blocks.unlink(missing_ok=True)
     if maps:
         found = looked()
         suspects = suspects_of(found.figures, _sizes(blocks))
-        seams = score_counts([found.seams], typical_px=typical_px(tiling))
+        seams = score_counts([found.seams], typical_px=typical)
         verdicts += [*_of_image(found, suspects, blocks), _of_seams(seams)]
-        figures = {"seam_score": seams.score, "seams": _figures(seams)}
+        figures |= {"seam_score": seams.score, "seams": _figures(seams)}
         names = _channel_names(unit, tiling)
         rows = _rows(blocks, found, suspects, cells=cells, names=names, axes=axes)
         write_table(published.blocks, rows)
@@ -115,41 +99,6 @@ def judge_run(
         "verdicts": [vars(verdict) for verdict in verdicts],
         **figures,
     }
-
-
-def cell_sums(table: Path, blocks: Grid, *, axes: str) -> CellSums:
-    """Sum up the table of cells by the block that holds each cell's centre.
-
-    Parameters
-    ----------
-    table : path
-        A file or folder of parquet.
-    blocks : Grid
-        The blocks.
-    axes : str
-        A letter per axis of the image.
-
-    Returns
-    -------
-    CellSums
-        Some rows are read at a time.
-    """
-    from pyarrow import dataset
-
-    places = ["t" if axis == "t" else f"{axis}_px" for axis in axes]
-    n_cells, n_border = (np.zeros(len(blocks), np.int64) for _ in range(2))
-    confidence, n_doubtful = np.zeros(len(blocks)), 0
-    columns = [*places, "confidence", "on_border"]
-    for rows in dataset.dataset(table, format="parquet").to_batches(columns=columns):
-        place = np.stack([rows[name].to_numpy() for name in places], axis=1)
-        where = blocks.owners(np.floor(place + 0.5).astype(np.int64))
-        sure = rows["confidence"].to_numpy()
-        n_cells += np.bincount(where, minlength=len(blocks))
-        border = rows["on_border"].to_numpy(zero_copy_only=False)
-        n_border += np.bincount(where[border], minlength=len(blocks))
-        np.add.at(confidence, where, sure)
-        n_doubtful += int(np.count_nonzero(sure < DOUBTFUL))
-    return CellSums(n_cells, n_border, confidence, n_doubtful)
 
 
 def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
@@ -162,6 +111,32 @@ def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
         if k := counts[f"n_{what}"]:
             said += f"; {_percent(k / n)} are {what}"
     return Verdict("cells", "warn" if share > WARN["doubtful"] else "ok", said)
+
+
+def _of_diameters(found: DiameterMap, typical_px: float) -> Verdict:
+    """Compare what is typical in each part of the image with what the network was told."""
+    medians = found.medians()
+    if not np.isfinite(medians).any():
+        return Verdict("diameter", "ok", "too few cells to compare the parts of the image")
+    low, high = (int(arg(medians)) for arg in (np.nanargmin, np.nanargmax))
+    small, large = medians.flat[low], medians.flat[high]
+    said = f"typical cells measure {small:.3g} to {large:.3g} px over the parts of the image"
+    if max(large / typical_px, typical_px / small) <= WARN_RATIO:
+        return Verdict("diameter", "ok", said)
+    far = high if large / typical_px > typical_px / small else low
+    said += (
+        f"; the network was told {typical_px:.3g} px, and {medians.flat[far]:.3g} is typical in"
+        f" {found.fields.box(far)}: parts that differ are better segmented as images of their own,"
+        " each with its region and diameter"
+    )
+    return Verdict("diameter", "warn", said)
+
+
+def _map(found: DiameterMap) -> dict[str, Any]:
+    """Return the medians as JSON has them: nested lists by axis, null where cells are few."""
+    medians = found.medians().astype(object)
+    medians[~np.isfinite(found.medians())] = None
+    return {"field_px": list(found.fields.pitch), "median_px": medians.tolist()}
 
 
 def _of_image(

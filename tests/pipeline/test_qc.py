@@ -12,6 +12,7 @@ import zarr
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.io.validate import validate
 from cellseg_pipe.ledger import Corrupt
+from cellseg_pipe.qc import diameters
 from cellseg_pipe.stages import _blocks, audit, score_seams
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.unit import unit_runs
@@ -124,9 +125,40 @@ def test_blocks_say_what_lies_in_them(tmp_path):
     assert blocks["n_cells"].sum() == len(table["label"])
     found, said = verdicts(tmp_path)
     assert set(said) == {
-        "cells", "focus", "brightness", "saturated", "blank", "illumination", "seams"
+        "cells", "diameter", "focus", "brightness", "saturated", "blank", "illumination", "seams"
     }  # fmt: skip
     assert found["seam_score"] == 0 and said["seams"]["level"] == "ok"
+
+
+def test_parts_with_other_diameters_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(diameters, "LEAST_CELLS", 4)
+    small, large = (scene((160, 160), diameter_px=size, seed=3)[0] for size in (12, 30))
+    save_tiff(tmp_path / "a.tif", np.concatenate([small, large], axis=1))
+    chosen = experiment(
+        tmp_path,
+        [str(tmp_path / "a.tif")],
+        segment={"reach_px": 24},
+        tiles=SAID,
+        targets={"nuclei": {"diameter_px": 14}},
+    )
+    run(chosen)
+    found, said = verdicts(tmp_path)
+    _, table = published(chosen, "a")
+    edge = found["diameter_map"]["field_px"]
+    inside = ~table["on_border"]
+    told = 0
+    for place, median in np.ndenumerate(np.array(found["diameter_map"]["median_px"], float)):
+        mine = inside.copy()
+        for axis, name in enumerate("yx"):
+            mine &= np.floor(table[f"{name}_px"] + 0.5) // edge[axis] == place[axis]
+        assert np.isfinite(median) == (mine.sum() >= 4)
+        if np.isfinite(median):
+            sizes = np.sort(table["diameter_px"][mine])
+            assert median == pytest.approx(sizes[(len(sizes) - 1) // 2], rel=0.03)
+            told += 1
+    assert told > 1
+    assert said["diameter"]["level"] == "warn"
+    assert "the network was told 14 px" in said["diameter"]["text"]
 
 
 def test_a_lost_block_is_seen(tmp_path):
