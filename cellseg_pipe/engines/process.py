@@ -15,9 +15,9 @@ from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.evaluate_run import score
 from cellseg_pipe.stages.jobs import Job, bundle_jobs, finish, open_jobs, run_bundle, run_job
 from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.opened import FAILURES
+from cellseg_pipe.stages.opened import FAILURES, open_unit
 from cellseg_pipe.stages.room import check_room
-from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["run"]
 

@@ -16,10 +16,10 @@ from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.audit import withdraw_run
-from cellseg_pipe.stages.opened import FAILURES
+from cellseg_pipe.stages.opened import FAILURES, open_unit
 from cellseg_pipe.stages.plan import checked_engines, engines_of, numerics_of
 from cellseg_pipe.stages.tiling import read_frozen, write_plan
-from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.whole import publish_whole, segment_whole
 
 if TYPE_CHECKING:

@@ -40,9 +40,10 @@ from cellseg_pipe.segmentation.stored import (
 from cellseg_pipe.segmentation.tiled import paint, spread_px
 from cellseg_pipe.stages.masks import tile_blob
 from cellseg_pipe.stages.paint import shards_of
+from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.plan import checked_engines
 from cellseg_pipe.stages.tiling import Tiling, predicted, read_frozen, read_tiling
-from cellseg_pipe.stages.unit import UnitRun, channels_of, source_of_image
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import measurer_of, on_level_0
 from cellseg_pipe.tiles import Tile
 

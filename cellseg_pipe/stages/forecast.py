@@ -14,9 +14,10 @@ from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.made import plan_tiles
+from cellseg_pipe.stages.opened import open_unit
 from cellseg_pipe.stages.plan import plan_network
 from cellseg_pipe.stages.room import Room, room_in
-from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["Forecast", "run"]
 

@@ -31,7 +31,8 @@ from cellseg_pipe.stages import (
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import read_layout
-from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.stages.opened import open_unit
+from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = [
     "Job",

@@ -31,10 +31,11 @@ from cellseg_pipe.segmentation.table import in_um, table_of
 from cellseg_pipe.stages.chain import read_chain
 from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.outlines import outlined
+from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.related import related_columns
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
-from cellseg_pipe.stages.unit import UnitRun, channels_of
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import counted, measurer_of, view_of
 
 __all__ = ["completed", "measured_names", "run", "stored_parts", "tables"]

@@ -1,14 +1,17 @@
-"""Opens all the images of an experiment as far as that can be done; one that is bad stops none."""
+"""Opens the images of an experiment, one or all; one that is bad stops none."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
-from cellseg_pipe.config import Experiment, units_of
+from cellseg_pipe.config import Experiment, Unit, load_experiment, units, units_of
 from cellseg_pipe.io.headers import Headers
-from cellseg_pipe.stages.unit import UnitRun, open_unit
+from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.stages.unit import UnitRun, unit_of_image
 
-__all__ = ["FAILURES", "open_units"]
+__all__ = ["FAILURES", "check_one_time", "open_unit", "open_units", "unit_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -46,3 +49,94 @@ def open_units(
         except FAILURES as error:
             failed[unit.name] = error
     return found, failed
+
+
+def unit_runs(experiment: Experiment) -> Iterator[UnitRun]:
+    """Yield all units of an experiment, each opened when it is asked for: a picture is in memory.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is meant.
+
+    Yields
+    ------
+    UnitRun
+        In the order of the file.
+    """
+    for unit in units(experiment):
+        yield open_unit(experiment, unit)
+
+
+def open_unit(
+    experiment: Experiment | Path | str, unit: Unit | str, *, headers: Headers | None = None
+) -> UnitRun:
+    """Open the image of one unit.
+
+    Parameters
+    ----------
+    experiment : Experiment or path
+        What it is of.
+    unit : Unit or str
+        Which one.
+    headers : Headers, optional
+        What is known of the images; by default the file itself is opened.
+
+    Returns
+    -------
+    UnitRun
+        The unit.
+    """
+    if not isinstance(experiment, Experiment):
+        experiment = load_experiment(experiment)
+    if isinstance(unit, str):
+        known = {each.name: each for each in units(experiment)}
+        if unit not in known:
+            raise ValueError(f"there is no unit {unit!r}: the experiment has {', '.join(known)}.")
+        unit = known[unit]
+    entry = unit.image
+    opened = open_image if headers is None else headers.open
+    image = opened(entry.path, axes=entry.axes, series=entry.series).as_series()
+    check_one_time(image)
+    found = unit_of_image(experiment, unit, image)
+    _check_series(found)
+    return found
+
+
+def _check_series(unit: UnitRun) -> None:
+    """Refuse what a series in time cannot have."""
+    said, image = unit.experiment, unit.image
+    if not unit.is_series:
+        return
+    refused = {
+        "several targets": len(said.targets) > 1,
+        "a region": unit.region_said is not None,
+        "stitch.seams: iou": said.stitch.seams == "iou",
+        "output.into_image": said.output.into_image,
+        "output.export of geojson": "geojson" in said.output.export,
+    }
+    if wrong := [name for name, is_set in refused.items() if is_set]:
+        raise ValueError(
+            f"{image.path} is a series of {image.shape[0]} times, which cannot have"
+            f" {' and '.join(wrong)}. Leave it out."
+        )
+    if unit.needs_copy:
+        raise ValueError(
+            f"{image.path} is a series of {image.shape[0]} times that can only be read as a whole."
+            " Save it as OME-Zarr, or as a TIFF without compression or in tiles."
+        )
+
+
+def check_one_time(image: OpenImage) -> None:
+    """Refuse volumes of several times.
+
+    Parameters
+    ----------
+    image : OpenImage
+        The image.
+    """
+    if image.n_times > 1:
+        raise ValueError(
+            f"{image.path} has {image.n_times} times of volumes, and one is needed. Save each as an"
+            " image."
+        )

@@ -21,16 +21,12 @@ from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import windows_needed
+from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
 from cellseg_pipe.stages.decide import decide
+from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
-from cellseg_pipe.stages.unit import (
-    CELL_SETTINGS,
-    WINDOW_SETTINGS,
-    UnitRun,
-    channels_of,
-    source_of_image,
-)
+from cellseg_pipe.stages.unit import UnitRun
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine

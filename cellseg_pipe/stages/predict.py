@@ -14,10 +14,10 @@ from cellseg_pipe.segmentation.plan import network_source
 from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.stored import record_to_bytes, window_keys
 from cellseg_pipe.stages.batches import window_batch
+from cellseg_pipe.stages.pixels import source_of_image
 from cellseg_pipe.stages.plan import checked_engines
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Frozen, read_frozen
-from cellseg_pipe.stages.unit import source_of_image
 
 __all__ = ["run"]
 

@@ -9,7 +9,7 @@ from cellseg_pipe.config import ImageFacts, load_experiment, propose
 from cellseg_pipe.io.inputs import find_inputs
 from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.ledger import write_whole
-from cellseg_pipe.stages.unit import check_one_time
+from cellseg_pipe.stages.opened import check_one_time
 
 __all__ = ["run"]
 

@@ -17,9 +17,10 @@ from cellseg_pipe.segmentation.relate import (
     nuclei_columns,
 )
 from cellseg_pipe.segmentation.stored import tables_from_bytes
+from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.stages.tiling import read_tiling
-from cellseg_pipe.stages.unit import UnitRun, channels_of
+from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = [
     "compartment_parts",

@@ -20,9 +20,10 @@ from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.stages._blocks import look_grid
+from cellseg_pipe.stages._digests import CELL_SETTINGS
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
-from cellseg_pipe.stages.unit import CELL_SETTINGS, UnitRun
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import TilePlan, morton_order
 
 __all__ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,58 +14,30 @@ from cellseg_pipe.config import (
     Experiment,
     Unit,
     UnitSettings,
-    load_experiment,
     settings_of,
     unit_of,
-    units,
 )
 from cellseg_pipe.geometry import ceil_div
-from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.io.regions import region_identity
-from cellseg_pipe.nets._info import sha256_of, stored_info
+from cellseg_pipe.nets._info import stored_info
 from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
-from cellseg_pipe.segmentation.plan import ImageSource, mode_of
+from cellseg_pipe.segmentation.plan import mode_of
 from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.stages._digests import GROUP, OF_NETWORKS, own_digests
 from cellseg_pipe.stages._hashes import hash_of
 from cellseg_pipe.stages.growth import Growth, growth_of
 from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.tiles import Grid
 
 __all__ = [
-    "CELL_SETTINGS",
-    "WINDOW_SETTINGS",
     "UnitRun",
-    "check_one_time",
-    "channels_of",
-    "open_unit",
-    "source_of_image",
-    "unit_runs",
+    "unit_of_image",
 ]
 
-RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
-# What the network's answer does not depend on.
-CELL_SETTINGS = (
-    "cellprob_threshold",
-    "flow_threshold",
-    "min_size_px",
-    "max_size_px",
-    "niter",
-    "following",
-    "sampling",
-    "reach_px",
-    "resample",
-    "fill",
-    "keep_border",
-    "flow_smooth_px",
-    "stitch_threshold",
-    "time_iou",
-)
-# Those of them that decide which windows the cells of a region need.
-WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # One job each of so many voxels of level 0, if the experiment does not say how many jobs.
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
 # Every job of masks waits for all of predict: 7,000 and 4,000 of a terabyte are 28 million pairs.
@@ -144,7 +115,7 @@ class UnitRun:
             The unit.
         """
         unit = unit_of(self.experiment, self.unit.image, target)
-        return _opened(self.experiment, unit, self.image)
+        return unit_of_image(self.experiment, unit, self.image)
 
     @property
     def spacing_um(self) -> tuple[float, ...] | None:
@@ -241,7 +212,7 @@ class UnitRun:
     @cached_property
     def digests(self) -> dict[str, str]:
         """A hash for each group of stages: of its settings and of all upstream."""
-        found, output = self._own_digests, self.experiment.output
+        found, output = self.own_digests, self.experiment.output
         relation, said = self.relation, (output.into_image, output.export)
         related = [] if relation is None else [relation.digests]
         if relation is not None and relation.cells is self:
@@ -249,51 +220,15 @@ class UnitRun:
         judged = hash_of(found["measure"], self.experiment.qc.model_dump(), *related)
         return found | {"judged": judged, "audit": hash_of(judged, said, self.name)}
 
+    @cached_property
+    def own_digests(self) -> dict[str, str]:
+        """The hashes that other targets do not change."""
+        return own_digests(self)
+
     @property
     def labels_digest(self) -> str:
         """The hash of this unit's labels."""
-        return self._own_digests["labels"]
-
-    @cached_property
-    def _own_digests(self) -> dict[str, str]:
-        """The hashes that other targets do not change, unless labels are made from theirs."""
-        found = self._made_digests() if self.sources else self._network_digests()
-        said = self.experiment
-        labels = hash_of(found["joined"], self.version, self.unit.target, self.batches["paint"])
-        measure = hash_of(labels, said.measure.model_dump())
-        return found | {"labels": labels, "measure": measure}
-
-    def _made_digests(self) -> dict[str, str]:
-        origin = self.origin._own_digests
-        made = hash_of([source.labels_digest for source in self.sources], self.growth)
-        return origin | {"masks": hash_of(origin["masks"], made), "joined": made}
-
-    def _network_digests(self) -> dict[str, str]:
-        settings = self.chosen.settings
-        cells = {name: settings[name] for name in CELL_SETTINGS if name in settings}
-        network = {name: value for name, value in settings.items() if name not in cells}
-        resources, tiles = self.experiment.resources, self.experiment.tiles
-        models = [_model_hash(m) for m in (self.chosen.model, self.chosen.side_model)]
-        # What the user says of the axes may be more than the file says.
-        source = (self.image.identity, self.unit.image.axes)
-        where = self.region_identity
-        near = [settings[name] for name in WINDOW_SETTINGS]
-        predict = hash_of(
-            *([where, near] if self.is_confined else []),
-            RESULTS_VERSION,
-            source,
-            self.spacing_um,
-            network,
-            self.chosen.diameter_um,
-            models,
-            (resources.device, resources.precision),
-            self.batches["predict"],
-        )
-        cut = (tiles.core_px, tiles.halo_px, self.batches["masks"])
-        stitch = self.experiment.stitch
-        masks = hash_of(predict, cells, stitch.seams, cut, *([where] if where else []))
-        joined = hash_of(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
-        return {"prepare": hash_of(source), "predict": predict, "masks": masks, "joined": joined}
+        return self.own_digests["labels"]
 
     @cached_property
     def batches(self) -> dict[str, int]:
@@ -357,117 +292,26 @@ class UnitRun:
         return level_grid(self.image.shape, level, spacing_um=spacing, ndim=ndim)
 
 
-# Stages that a unit has not itself if its labels are made from those of others.
-OF_NETWORKS = ("prepare", "plan", "predict", "masks", "seams", "number", "link", "chain")
-# Which hash a stage goes by.
-GROUP = {
-    "plan": "predict",
-    "tiles": "masks",
-    "seams": "masks",
-    "number": "joined",
-    "link": "joined",
-    "chain": "joined",
-    "paint": "labels",
-    "qc": "labels",
-    "judge": "judged",
-    "sift": "judged",
-}
-
-
-def _model_hash(model: str | None) -> list[str] | None:
-    """Return what is to be known of a model; what a peer's file means its name decides too."""
-    if model is None:
-        return None
-    if model.startswith(SAM_PREFIX):
-        return [sha256_of(Path(model.removeprefix(SAM_PREFIX)))]
-    path = resolve(model)
-    if path.suffix == ".safetensors":
-        return [sha256_of(path)]
-    sizes = (path.with_name(f"{path.name}_size.npy"), path.with_name(f"size_{path.name}.npy"))
-    return [path.name, *(sha256_of(file) for file in (path, *sizes) if file.is_file())]
-
-
-def unit_runs(experiment: Experiment) -> Iterator[UnitRun]:
-    """Yield all units of an experiment, each opened when it is asked for: a picture is in memory.
+def unit_of_image(experiment: Experiment, unit: Unit, image: OpenImage) -> UnitRun:
+    """Return a unit of an image that is open.
 
     Parameters
     ----------
     experiment : Experiment
-        What is meant.
-
-    Yields
-    ------
-    UnitRun
-        In the order of the file.
-    """
-    for unit in units(experiment):
-        yield open_unit(experiment, unit)
-
-
-def open_unit(
-    experiment: Experiment | Path | str, unit: Unit | str, *, headers: Headers | None = None
-) -> UnitRun:
-    """Open the image of one unit.
-
-    Parameters
-    ----------
-    experiment : Experiment or path
         What it is of.
-    unit : Unit or str
+    unit : Unit
         Which one.
-    headers : Headers, optional
-        What is known of the images; by default the file itself is opened.
+    image : OpenImage
+        Its image.
 
     Returns
     -------
     UnitRun
         The unit.
     """
-    if not isinstance(experiment, Experiment):
-        experiment = load_experiment(experiment)
-    if isinstance(unit, str):
-        known = {each.name: each for each in units(experiment)}
-        if unit not in known:
-            raise ValueError(f"there is no unit {unit!r}: the experiment has {', '.join(known)}.")
-        unit = known[unit]
-    entry = unit.image
-    opened = open_image if headers is None else headers.open
-    image = opened(entry.path, axes=entry.axes, series=entry.series).as_series()
-    check_one_time(image)
-    found = _opened(experiment, unit, image)
-    _check_series(found)
-    return found
-
-
-def _check_series(unit: UnitRun) -> None:
-    """Refuse what a series in time cannot have."""
-    said, image = unit.experiment, unit.image
-    if not unit.is_series:
-        return
-    refused = {
-        "several targets": len(said.targets) > 1,
-        "a region": unit.region_said is not None,
-        "stitch.seams: iou": said.stitch.seams == "iou",
-        "output.into_image": said.output.into_image,
-        "output.export of geojson": "geojson" in said.output.export,
-    }
-    if wrong := [name for name, is_set in refused.items() if is_set]:
-        raise ValueError(
-            f"{image.path} is a series of {image.shape[0]} times, which cannot have"
-            f" {' and '.join(wrong)}. Leave it out."
-        )
-    if unit.needs_copy:
-        raise ValueError(
-            f"{image.path} is a series of {image.shape[0]} times that can only be read as a whole."
-            " Save it as OME-Zarr, or as a TIFF without compression or in tiles."
-        )
-
-
-def _opened(experiment: Experiment, unit: Unit, image: OpenImage) -> UnitRun:
-    """Return a unit of an image that is open."""
     if unit.sources:
         sources = tuple(
-            _opened(experiment, unit_of(experiment, unit.image, target), image)
+            unit_of_image(experiment, unit_of(experiment, unit.image, target), image)
             for target in unit.sources
         )
         return made_from(sources, unit)
@@ -502,21 +346,6 @@ def made_from(sources: tuple[UnitRun, ...], unit: Unit) -> UnitRun:
     return dataclasses.replace(made, growth=growth)
 
 
-def check_one_time(image: OpenImage) -> None:
-    """Refuse volumes of several times.
-
-    Parameters
-    ----------
-    image : OpenImage
-        The image.
-    """
-    if image.n_times > 1:
-        raise ValueError(
-            f"{image.path} has {image.n_times} times of volumes, and one is needed. Save each as an"
-            " image."
-        )
-
-
 def _ndim_of(model: str) -> int:
     if model.startswith(SAM_PREFIX):
         return 2
@@ -528,54 +357,3 @@ def _ndim_of(model: str) -> int:
 def _stored_ndim(path: Path, _written: int) -> int:
     info = stored_info(path) or load_model(path).info
     return info.architecture.ndim
-
-
-def channels_of(unit: UnitRun) -> list[int]:
-    """Return the channels that are measured.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    list of int
-        Their numbers.
-    """
-    said, names = unit.experiment.measure.channels, unit.image.channel_names
-    if said == "all":
-        return list(range(unit.image.n_channels))
-    found = []
-    for channel in said:
-        number = names.index(channel) if channel in names else channel
-        if not isinstance(number, int) or number >= unit.image.n_channels:
-            known = ", ".join(names) or f"0 to {unit.image.n_channels - 1}"
-            raise ValueError(
-                f"{unit.name}: measure.channels names {channel!r}, the image has {known}."
-            )
-        found.append(number)
-    return found
-
-
-def source_of_image(image: OpenImage) -> ImageSource:
-    """Return where the pixels of an open image come from.
-
-    Parameters
-    ----------
-    image : OpenImage
-        The image.
-
-    Returns
-    -------
-    ImageSource
-        Of its only time, or of a series.
-    """
-    return ImageSource(
-        image.shape,
-        image.n_channels,
-        image.read,
-        names=image.channel_names,
-        rgb=image.rgb,
-        series=image.spatial == "tyx",
-    )

@@ -14,8 +14,9 @@ from cellseg_pipe.segmentation.measuring import Measurer, Measuring, View, measu
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import painted_from, spread_px
 from cellseg_pipe.stages.paint import stored_labels
+from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.tiling import Tiling
-from cellseg_pipe.stages.unit import UnitRun, channels_of
+from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["counted", "measurer_of", "on_level_0", "seen_of", "view_of"]
 

@@ -32,9 +32,10 @@ from cellseg_pipe.stages.decide import Decided, decide
 from cellseg_pipe.stages.measure import completed, measured_names
 from cellseg_pipe.stages.outlines import outlined
 from cellseg_pipe.stages.paint import create_store, level_keys
+from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.qc import look_whole
 from cellseg_pipe.stages.tiling import Tiling, memory_limit
-from cellseg_pipe.stages.unit import UnitRun, channels_of, source_of_image
+from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import measurer_of
 from cellseg_pipe.tiles import TilePlan
 

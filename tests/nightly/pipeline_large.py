@@ -30,7 +30,7 @@ from cellseg_pipe.io.result import open_result
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.stages.jobs import finish, jobs_of, run_one
 from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.unit import unit_runs
+from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.synth import PRESETS, render
 
 SHAPES = ((8192, 8192), (128, 1024, 1024))

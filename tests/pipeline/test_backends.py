@@ -19,8 +19,8 @@ from cellseg_pipe.nets.checkpoint import Model, ModelInfo, load, save
 from cellseg_pipe.nets.cpnet import Architecture, CPnet
 from cellseg_pipe.nets.engine import engine_for
 from cellseg_pipe.segmentation.memory import BASE_BYTES
+from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.tiling import read_frozen, read_tiling
-from cellseg_pipe.stages.unit import unit_runs
 from cellseg_pipe.tiles import TilePlan
 from cellseg_pipe.training.state import with_outputs
 from tests.pipeline.conftest import scene

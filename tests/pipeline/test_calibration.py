@@ -8,7 +8,7 @@ import pytest
 from cellseg_pipe.cost import Rates
 from cellseg_pipe.stages import calibration, forecast
 from cellseg_pipe.stages.costs import planned_costs
-from cellseg_pipe.stages.unit import open_unit
+from cellseg_pipe.stages.opened import open_unit
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import config_of, experiment, run, save_tiff
 

@@ -14,7 +14,7 @@ from cellseg_pipe.ledger import CRASH_SITES, Held, Records, RunLock, _files
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages import audit
 from cellseg_pipe.stages.jobs import jobs_of, run_job
-from cellseg_pipe.stages.unit import unit_runs
+from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline import worker
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (

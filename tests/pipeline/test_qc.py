@@ -15,7 +15,7 @@ from cellseg_pipe.ledger import Corrupt
 from cellseg_pipe.qc import diameters
 from cellseg_pipe.stages import _blocks, audit, score_seams
 from cellseg_pipe.stages.jobs import jobs_of, run_job
-from cellseg_pipe.stages.unit import unit_runs
+from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
     ages,

@@ -13,8 +13,8 @@ from cellseg_pipe.kernels import relabel
 from cellseg_pipe.ledger import Records
 from cellseg_pipe.stages import forecast
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.tiling import read_frozen, read_tiling
-from cellseg_pipe.stages.unit import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.test_tiled_equals_whole import tiles_of
 from tests.pipeline.worker import (

@@ -14,8 +14,8 @@ from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_bat
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
 from cellseg_pipe.stages import audit, measure, paint, plan, tables
 from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.tiling import read_tiling
-from cellseg_pipe.stages.unit import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
     TINY,

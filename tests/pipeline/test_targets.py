@@ -12,7 +12,7 @@ from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages.jobs import all_jobs, finish
 from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.unit import unit_runs
+from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
     TINY,

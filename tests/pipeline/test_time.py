@@ -11,7 +11,7 @@ import zarr
 import cellseg_pipe as cs
 from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.stages.jobs import jobs_of
-from cellseg_pipe.stages.unit import open_unit
+from cellseg_pipe.stages.opened import open_unit
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
     TINY,

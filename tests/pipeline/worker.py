@@ -27,7 +27,8 @@ from cellseg_pipe.ledger import Batch, _claims, _crash
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages.jobs import finish, jobs_of, run_one
 from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.unit import PAINT_PX, unit_runs
+from cellseg_pipe.stages.opened import unit_runs
+from cellseg_pipe.stages.unit import PAINT_PX
 
 TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 SMALL = (
