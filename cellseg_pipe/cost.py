@@ -37,6 +37,7 @@ __all__ = [
 LABELS_BYTES = 4
 KEPT_BYTES = 200_000_000  # chunks that are kept while pixels are read, and what freeing leaves
 STORED_BYTES = 0.12
+RECORD_BYTES = 300  # of a tile's record, beside its cells
 STYLE_BYTES = 1024  # of a window's record
 FILES_PER_JOB = 4  # claim, data, ledger, done
 # Seconds per million voxels on one core: see `Rates`.
@@ -356,7 +357,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     """
     rates, millions = size.rates, math.prod(plan.shape) / 1e6
     outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
-    n_tiles, walked = _searched(plan, tiles, seams=size.seams)
+    n_tiles, walked, stored = _searched(plan, tiles, seams=size.seams)
     asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
     n_windows = sum(asked)
     windows = sum(
@@ -364,6 +365,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     )
     boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
     in_tile = masks_bytes(plan, tiles)
+    kept = rates.masks_bytes * stored + RECORD_BYTES * n_tiles
     records = rates.filled * (2 * plan.n_outputs * windows + STYLE_BYTES * n_windows)
     # What tiles see is kept while a box is painted, where more than one tile may paint a cell.
     views = VIEWS * LABELS_BYTES * outer if size.seams == "iou" else 0
@@ -376,7 +378,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         measure_s = MEASURE_S * size.n_channels + FORM_S[len(plan.shape)]
     rows = {
         "predict": (n_windows, running, network_s, records, 0),
-        "masks": (n_tiles, in_tile, rates.masks_s * walked / 1e6, rates.masks_bytes * walked, 0),
+        "masks": (n_tiles, in_tile, rates.masks_s * walked / 1e6, kept, 0),
         "paint": (
             boxes,
             painting,
@@ -437,18 +439,30 @@ def bundle_cost(stage: str, *, n_images: int, voxels: int, timed: Mapping[str, f
     )
 
 
-def _searched(plan: Plan, tiles: TilePlan, *, seams: str) -> tuple[int, float]:
-    """Return how many tiles are looked at, and pixels with halos: those that a region needs."""
+def _searched(plan: Plan, tiles: TilePlan, *, seams: str) -> tuple[int, int, int]:
+    """Return how many tiles are looked at, with how many pixels, and of how many labels are kept.
+
+    Tiles look at their halos, too; they keep the cells of their cores, or all they see where seams
+    are joined by IoU.
+    """
     if plan.region is None or seams == "iou":
-        outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
-        return len(tiles), math.prod(plan.walk_shape) * outer / math.prod(tiles.core)
-    n, walked = 0, 0
+        along = zip(plan.walk_shape, tiles.core, tiles.halo, strict=True)
+        walked = math.prod(_seen_along(*axis) for axis in along)
+        return len(tiles), walked, walked if seams == "iou" else math.prod(plan.walk_shape)
+    n = walked = stored = 0
     for number in np.flatnonzero(cores_needed(plan, tiles.cores)).tolist():
         core = core_needed(plan, tiles.cores.box(number))
         if core is not None:
             n += 1
             walked += core.grow(tiles.halo).clip(Box.of(plan.walk_shape)).size
-    return n, walked
+            stored += core.size
+    return n, walked, stored
+
+
+def _seen_along(n: int, core: int, halo: int) -> int:
+    """Return the sum over the tiles along an axis of what each of them sees."""
+    starts = range(0, n, core)
+    return sum(min(start + core + halo, n) - max(start - halo, 0) for start in starts)
 
 
 def made_costs(

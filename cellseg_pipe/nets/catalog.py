@@ -301,5 +301,5 @@ def _copy_whole(source: Path, target: Path, sha256: str) -> None:
             raise OSError(f"{source} changed while it was copied")
         os.replace(name, target)
     except BaseException:
-        os.unlink(name)
+        name.unlink(missing_ok=True)
         raise

@@ -170,8 +170,11 @@ def _cut(inputs: NDArray[np.float32], box: Box, origin: Sequence[int]) -> NDArra
 
 def _taps(sigma: float) -> NDArray[np.float32]:
     """Return the weights of a pixel and of those on one side of it; all of them sum to 1."""
+    spread = 2 * sigma * sigma
+    # The square of a sigma that is next to nothing may be nothing: then no neighbour has weight.
     weights = [
-        math.exp(-(k * k) / (2 * sigma * sigma)) for k in range(math.ceil(REACH * sigma) + 1)
+        math.exp(-(k * k) / spread) if spread else float(k == 0)
+        for k in range(math.ceil(REACH * sigma) + 1)
     ]
     total = weights[0] + 2 * math.fsum(weights[1:])
     return np.array([weight / total for weight in weights], np.float32)

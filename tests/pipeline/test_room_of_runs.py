@@ -8,6 +8,8 @@ import pytest
 
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import forecast, jobs, room
+from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.room import Room
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import config_of, experiment, run, save_tiff
@@ -24,7 +26,7 @@ def test_a_run_that_does_not_fit_stops_before_its_windows(tmp_path, monkeypatch)
         monkeypatch.setattr(module, "room_in", lambda folder: Room(folder, 1000, None))
     chosen = small(tmp_path)
     with pytest.raises(ValueError, match=r"the disk has 0\.00 GB.*resources\.disk"):
-        for unit in jobs.unit_runs(chosen):
+        for unit in unit_runs(chosen):
             for stage in ("plan", "tiles"):
                 jobs.run_job(unit, stage, batch=0)
     with pytest.raises(ValueError, match="results will not fit"):
@@ -40,7 +42,7 @@ def test_a_run_that_does_not_fit_stops_before_its_windows(tmp_path, monkeypatch)
 def test_only_what_is_left_to_do_counts(tmp_path):
     chosen = small(tmp_path)
     run(chosen)
-    layout = jobs.layout_of(chosen)
+    layout = layout_of(chosen)
     costs = json.loads(layout.files("a", "tiles").plan.read_text())["predicted"]
     assert room.left_to_do(layout) == (0, 0)
     layout.files("a", "audit").plan.unlink()

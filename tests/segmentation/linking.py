@@ -33,8 +33,9 @@ def link_views(nodes, tables, *, plan, seam_iou=0.5):
     for tile in tiles:
         gatherer.add(tile, [t for t in tables if t.left_number == tile.number])
     settled = settle_seams(gatherer.gathered(), plan=plan, seam_iou=seam_iou)
-    parts = list(settled.parts(tiles))
-    columns = [[getattr(part, name) for part in parts] for name in vars(parts[0])]
+    none = Part(*(np.zeros(0, kind) for kind in (np.uint32, np.uint32, np.uint8, bool)))
+    parts = list(settled.parts(tiles)) or [none]
+    columns = [[getattr(part, name) for part in parts] for name in vars(none)]
     component = np.arange(settled.first[-1])
     component[settled.row] = settled.component
     return Linked(

@@ -54,6 +54,7 @@ SETTINGS = {
     "keep_border": st.booleans(),
     "flow_smooth_px": some(0, 4),
     "stitch_threshold": some(0.01, 1),
+    "time_iou": st.none() | some(0.01, 1),
 }
 
 

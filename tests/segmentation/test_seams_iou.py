@@ -672,8 +672,6 @@ def test_what_does_not_fit_together_is_refused():
         link_views(nodes[:-1], tables, plan=plan)
     with pytest.raises(ValueError, match="from 0 to 1"):
         link_views(nodes, tables, plan=plan, seam_iou=1.5)
-    with pytest.raises(ValueError, match="Link the nodes of all tiles"):
-        link_views(nodes, tables, plan=plan).of(99)
 
 
 def test_no_tiles_and_empty_tiles():

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from cellseg_pipe.cli import main
+from cellseg_pipe.engines import stop
 from cellseg_pipe.engines.stop import cancel
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
@@ -94,7 +95,8 @@ def test_a_run_is_cancelled_and_gone_on_with(tmp_path, finished):
 
 
 @pytest.mark.parametrize("interrupts", [True, False])
-def test_a_run_in_one_process_is_cancelled(tmp_path, interrupts):
+def test_a_run_in_one_process_is_cancelled(tmp_path, monkeypatch, interrupts):
+    monkeypatch.setattr(stop, "TERM_AFTER_S", 0.2)  # a run so small ends by itself before long
     runs.picture(tmp_path / "a.tif")
     config = runs.experiment(tmp_path / "my.yaml", ["a.tif"], "out")
     command = [sys.executable, "-m", "cellseg_pipe.cli", "run", config, "--engine", "process"]

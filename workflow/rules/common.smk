@@ -32,6 +32,8 @@ rule gate:
         RUN.gated,
     output:
         RUN.gate,
+    log:
+        RUN.log("{stage}").replace("{batch}", "gate"),
     localrule: True
     shell:
-        "touch {output:q}"
+        "touch {output:q} > {log:q} 2>&1"
