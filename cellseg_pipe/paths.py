@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RunPaths", "StagePaths", "UnitPaths", "safe_name"]
+__all__ = ["IMAGES", "RunPaths", "StagePaths", "UnitPaths", "safe_name"]
 
 NAME_BYTES = 251  # file systems take 255
 READABLE_BYTES = 80
@@ -18,6 +18,7 @@ PLAIN = re.compile(r"\w[\w.+-]*")
 STAGE = re.compile(r"[a-z][a-z0-9_]*")
 # 0003.2, 0003.2.bin, 0003.2.jsonl: batch 3, token 2.
 ATTEMPT = re.compile(r"(\d{4,})\.(\d+)(?:\.bin|\.jsonl)?")
+IMAGES = "images.json"
 # What lies beside the folders of the units; compared without case, as some file systems do.
 RESERVED = {
     *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
@@ -294,6 +295,11 @@ class StagePaths:
     def failed(self) -> Path:
         """Why a unit could not be finished, and how often that was tried."""
         return self.root / "failed.json"
+
+    @property
+    def images(self) -> Path:
+        """Of a job that segments many images: the hash of what each of them depends on."""
+        return self.root / IMAGES
 
     def claim(self, batch: int, token: int) -> Path:
         """Return the claim of a batch: who works on it, or did."""

@@ -40,9 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options) or 0
     # What a user can mend, said in one line.
     except (MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
-        logging.getLogger(__name__).debug("traceback", exc_info=True)
-        print(f"cellseg {options.name}: {error}", file=sys.stderr)
-        return 1
+        return _refused(options.name, error)
+    except RuntimeError as error:
+        from cellseg_pipe.ledger import LedgerError
+
+        if not isinstance(error, LedgerError):
+            raise
+        return _refused(options.name, error)
+
+
+def _refused(name: str, error: Exception) -> int:
+    logging.getLogger(__name__).debug("traceback", exc_info=True)
+    print(f"cellseg {name}: {error}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

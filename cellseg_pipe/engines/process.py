@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellseg_pipe.config import Experiment, Unit, units_of, with_images
-from cellseg_pipe.ledger import RunLock
+from cellseg_pipe.engines.stop import idle
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import RunLayout
 from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.evaluate_run import score
 from cellseg_pipe.stages.jobs import Job, bundle_jobs, finish, open_jobs, run_bundle, run_job
-from cellseg_pipe.stages.layout import layout_of
-from cellseg_pipe.stages.opened import FAILURES, open_unit
+from cellseg_pipe.stages.layout import forget_failures, layout_of
+from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.room import check_room
 from cellseg_pipe.stages.unit import UnitRun
 
@@ -48,9 +48,10 @@ def run(
     """
     paths = RunPaths(Path(experiment.output.dir))
     paths.root.mkdir(parents=True, exist_ok=True)
-    with RunLock(paths.run_lock, job="cellseg run"):
+    with idle(paths.root, job="cellseg run"):
         layout = layout_of(experiment)
         check_room(layout)
+        forget_failures(layout)
         found, large = with_images(experiment), set(layout.names)
         wanted = (unit for unit in units_of(found) if unit.name in large)
         for _, several in itertools.groupby(wanted, key=lambda unit: unit.image.name):
@@ -78,7 +79,7 @@ def _run_image(
                 on_job(unit, job)
             run_job(unit, job.stage, batch=job.batch, threads=threads)
     except FAILURES as error:
-        if len(several) == len(layout.audits):
+        if len(several) == len(layout.audits) or not is_of_image(error):
             raise
         for paths in (layout.audit(each.name) for each in several):
             if not paths.plan.exists():

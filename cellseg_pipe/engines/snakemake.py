@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -22,9 +21,9 @@ from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.machine import available_bytes, available_threads
 from cellseg_pipe.paths import safe_name
-from cellseg_pipe.stages._failed import message
 from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.costs import planned_costs
+from cellseg_pipe.stages.layout import forget_failures
 from cellseg_pipe.stages.room import check_room
 
 __all__ = ["SNAKEFILE", "Workflow"]
@@ -328,6 +327,7 @@ class Workflow:
         try:
             self._lock = lock_of_run(self._layout.paths)
             check_room(self._layout)
+            forget_failures(self._layout)
         except (Held, ValueError) as error:
             self.end()
             raise workflow_error(str(error)) from None
@@ -335,12 +335,17 @@ class Workflow:
 
     def fail(self) -> None:
         """Say what could not be segmented, and let other runs have the folder."""
-        self.end()
-        file = self._layout.paths.failed
-        if file.exists():
-            found, n_units = json.loads(file.read_text()), len(self._layout.audits)
-            n_units += len(self._layout.failed)
-            self._workflow.logger_manager.logger.error(message(found, n_units=n_units, file=file))
+        from cellseg_pipe.stages.audit import Incomplete  # here: most runs do without
+        from cellseg_pipe.stages.summary import SomeFailed, finish
+
+        try:
+            finish(self._layout, self._layout.config.read_text())
+        except SomeFailed as error:
+            self._workflow.logger_manager.logger.error(str(error))
+        except (Incomplete, OSError) as error:  # the next start goes on
+            self._workflow.logger_manager.logger.debug(str(error))
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Let other runs have it."""

@@ -55,6 +55,8 @@ def run(
     """
     experiment = load_experiment(config)
     engine = engine or experiment.engine
+    if engine == "process" and profile is not None:
+        raise ValueError("--profile is for Snakemake. Leave it out, or use --engine snakemake.")
     if engine == "process":
         return _in_process(experiment, cores=cores, dry_run=dry_run)
     if engine == "snakemake":

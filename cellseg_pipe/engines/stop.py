@@ -92,10 +92,10 @@ def _stopped(root: Path, holder: Holder | None, wait_s: float) -> list[int]:
         main = [holder.pid] if holder is not None and holder.alive else []
         jobs = earlier_jobs(root)
         waited_s = time.monotonic() - began
-        if not main and not jobs or waited_s > wait_s:
-            return [*main, *jobs]
+        if not main and not jobs:
+            return []
         signals = [(pid, signal.SIGINT) for pid in main]
-        if not main or waited_s > JOBS_AFTER_S:
+        if not main or waited_s > min(JOBS_AFTER_S, wait_s):
             signals += [(pid, signal.SIGINT) for pid in jobs]
         if waited_s > TERM_AFTER_S:
             signals += [(pid, signal.SIGTERM) for pid in (*main, *jobs)]
@@ -104,4 +104,6 @@ def _stopped(root: Path, holder: Holder | None, wait_s: float) -> list[int]:
                 told.add((pid, number))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
+        if waited_s > wait_s:
+            return [*main, *jobs]
         time.sleep(POLL_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from cellseg_pipe.io.headers import Headers
@@ -79,7 +80,11 @@ class UnitLayout:
         StageLayout
             The stage.
         """
-        return next(stage for stage in self.stages if stage.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, StageLayout]:
+        return {stage.name: stage for stage in self.stages}
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class RunLayout:
         """What says that this very run is finished."""
         return self.paths.runs / f"finished-{self.digest}.json"
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The units that have jobs of their own."""
         return tuple(unit.name for unit in self.units if unit.name != SMALL)
@@ -183,7 +188,12 @@ class RunLayout:
         UnitLayout
             The unit.
         """
-        return next(u for u in self.units if name in (u.name, self.paths.unit(u.name).root.name))
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, UnitLayout]:
+        folders = {self.paths.unit(unit.name).root.name: unit for unit in self.units}
+        return folders | {unit.name: unit for unit in self.units}
 
     def files(self, unit: str, stage: str) -> StagePaths:
         """Return the files of a stage.

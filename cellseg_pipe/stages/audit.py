@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,14 @@ from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import iou_of, overlap_pairs
-from cellseg_pipe.ledger import Records, write_whole
+from cellseg_pipe.ledger import LedgerError, Records, write_whole
 from cellseg_pipe.ledger._files import explained
-from cellseg_pipe.paths import RunPaths
+from cellseg_pipe.paths import IMAGES, RunPaths
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
 from cellseg_pipe.segmentation.tiled import Found, find_cells, halo_px, paint
+from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.conflicts import conflicts_of
 from cellseg_pipe.stages.measure import tables
 from cellseg_pipe.stages.number import numbered_tiles
@@ -67,7 +70,7 @@ SEAMS_CHECKED = 6
 SEAM_PX = {"2d": (256, 256), "planes": (1, 256, 256), "3d": (32, 64, 64)}
 
 
-class Incomplete(RuntimeError):
+class Incomplete(LedgerError):
     """A run has a hole in it."""
 
 
@@ -207,6 +210,22 @@ def withdraw_unit(unit: UnitRun) -> None:
         if replaced != digest:
             remove(folder)
     withdraw_sifted(unit)
+    _withdraw_bundles(unit)
+
+
+def _withdraw_bundles(unit: UnitRun) -> None:
+    """Forget the jobs that gave this image other results among those of many small ones."""
+    mine = unit.stage("audit").digest
+    for file in unit.run.unit(SMALL).scratch.glob(f"{BUNDLE}*-*/{IMAGES}"):
+        with contextlib.suppress(FileNotFoundError):  # another job was faster
+            if _digests_in(file).get(unit.name, mine) != mine:
+                remove(file.parent)
+
+
+@functools.cache
+def _digests_in(file: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
 
 
 @dataclass(frozen=True)

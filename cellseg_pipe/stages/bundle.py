@@ -16,7 +16,7 @@ from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.audit import withdraw_run
-from cellseg_pipe.stages.opened import FAILURES, open_unit
+from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.plan import checked_engines, engines_of, numerics_of
 from cellseg_pipe.stages.tiling import read_frozen, write_plan
 from cellseg_pipe.stages.unit import UnitRun
@@ -49,11 +49,13 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
     if file.exists():
         return file
     known = {unit.name: unit for unit in units_of(experiment)}
-    names = layout.unit(SMALL).stage(PLAN).images
-    for name in names:
+    largest = layout.unit(SMALL).stage(PLAN).images
+    for name in dict.fromkeys((*largest, *(n for stage in layout.bundles for n in stage.images))):
         try:
             facts = _timed(open_unit(experiment, known[name]))
         except FAILURES as error:  # of one that is bad: the next one tells as much
+            if not is_of_image(error):
+                raise
             log.warning("%s: %s", name, error)
             last = error
             continue
@@ -127,10 +129,14 @@ def run(
     stage = layout.unit(SMALL).stage(f"{BUNDLE}{number}")
     numerics = experiment.resources.numerics
     nets = Networks(layout.files(SMALL, PLAN), numerics=numerics, threads=threads)
-    with open_batch(layout.files(SMALL, stage.name), 0, range(len(stage.images))) as work:
+    files = layout.files(SMALL, stage.name)
+    with open_batch(files, 0, range(len(stage.images))) as work:
         if work.done:
             return
         known = {unit.name: unit for unit in units_of(experiment)}
+        # Who replaces the results of one of these images knows by it that this job is undone.
+        digests = {name: layout.audits[name] for name in stage.images}
+        write_whole(files.images, json.dumps(digests).encode())
         withdraw_run(layout.paths)
         for key in work.missing:
             name, began = stage.images[key], time.monotonic()
@@ -156,6 +162,8 @@ def _one(
         opened = open_unit(experiment, unit)
         found = segment_whole(opened, engines, threads=threads)
     except FAILURES as error:
+        if not is_of_image(error):
+            raise
         note_failure(audit, error)
         return {"failed": str(error)}
     # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.

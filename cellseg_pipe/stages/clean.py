@@ -22,6 +22,12 @@ TEMPORARY = re.compile(
     r"\..+\.[0-9a-f]{16}|\.\d{4,}\.json\.\d+|\.old-.+|\..+\.zarr\.[a-z0-9_]{8}|\.calibrate-.+"
 )
 OURS = {".snakemake", ".locks", ".cache"}  # folders of programs, not of crashed writers
+# What is published, beside other files of the user: `.NAME.0123456789abcdef`, `.old-NAME`.
+PUBLISHED = re.compile(
+    r"\.(?:old-)?(?:labels(?:-qc)?\.ome\.zarr|(?:cells|outlines|conflicts|qc)\.parquet"
+    r"|cells\.(?:csv|geojson)|(?:config\.yaml|(?:plan|summary|failed|evaluation)\.json)"
+    r"|evaluation\.csv|report\.html)(?:\.[0-9a-z_]{8,16})?"
+)
 # Records that only other settings would be made from, and what is made again with them.
 SCRATCH = ("predict", "masks", "seams")
 
@@ -71,7 +77,7 @@ def find(root: Path | str, scopes: Sequence[str] = ("orphans",)) -> list[Leftove
         found |= {file: "experiment before this one" for file in _old_files(files[1:], layouts)}
     if "orphans" in scopes or "old" in scopes:
         found |= {path: "of no experiment" for path in _unnamed(paths, layouts)}
-        found |= {path: "left by a writer that crashed" for path in _temporary(paths.root)}
+        found |= {path: "left by a writer that crashed" for path in _temporary(paths)}
         found |= {path: "attempt that does not count" for path in _attempts(layouts)}
     if "scratch" in scopes:
         found |= {path: "scratch of a finished unit" for path in _scratch(layouts)}
@@ -156,9 +162,16 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-def _temporary(root: Path) -> Iterator[Path]:
-    """Yield what crashed writers have left: nobody writes while the lock is held."""
-    for folder, folders, files in os.walk(root):
+def _temporary(paths: RunPaths) -> Iterator[Path]:
+    """Yield what crashed writers have left: nobody writes while the lock is held.
+
+    Beside `runs` users may keep files: there only what becomes results is looked for.
+    """
+    units = {paths.unit(n).root for f in layouts_in(paths.root) for n in read_layout(f).audits}
+    for place in (paths.root, *sorted(units)):
+        if place.is_dir():
+            yield from (path for path in place.iterdir() if PUBLISHED.fullmatch(path.name))
+    for folder, folders, files in os.walk(paths.runs):
         folders[:] = [name for name in folders if name not in OURS]
         found = [name for name in (*folders, *files) if TEMPORARY.fullmatch(name)]
         folders[:] = [name for name in folders if name not in found]

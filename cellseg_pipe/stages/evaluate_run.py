@@ -168,5 +168,7 @@ def run_job(path: Path | str) -> None:
     """
     job = read_scoring(path)
     scores = run_pairs(job.pairs, job.root, settings=job.settings).scores
+    for other in job.marker.parent.glob("evaluated-*.json"):
+        other.unlink(missing_ok=True)  # their scores were replaced
     about = {"n_images": len(job.pairs), "ap": {str(k): v for k, v in scores.ap.items()}}
     write_whole(job.marker, json.dumps(about, indent=1).encode())

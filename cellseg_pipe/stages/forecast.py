@@ -16,7 +16,7 @@ from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.opened import open_unit
 from cellseg_pipe.stages.plan import plan_network
-from cellseg_pipe.stages.room import Room, room_in
+from cellseg_pipe.stages.room import Room, left_to_do, room_in
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["Forecast", "run"]
@@ -34,11 +34,14 @@ class Forecast:
         That run side by side.
     room : Room
         What may be written where the results go.
+    left : (int, int)
+        Bytes and files that are not there yet.
     """
 
     stages: tuple[tuple[str, StageCost], ...]
     jobs: int
     room: Room
+    left: tuple[int, int]
 
     @property
     def disk_bytes(self) -> int:
@@ -53,7 +56,7 @@ class Forecast:
     @property
     def fits(self) -> bool:
         """Whether disk and files suffice; memory is refused by the plan itself."""
-        return not self.room.lacks(self.disk_bytes, self.n_files)
+        return not self.room.lacks(*self.left)
 
     @property
     def text(self) -> str:
@@ -69,11 +72,12 @@ class Forecast:
         total = sum(cost.seconds for _, cost in self.stages)
         lines.append(
             f"together {_time(total)} of one job at a time, about {_time(total / self.jobs)} with"
-            f" {self.jobs}; {self.disk_bytes / 1e9:.2f} GB of {self.room.free_bytes / 1e9:.0f} GB"
-            f" free, {self.n_files} files"
+            f" {self.jobs}; {self.disk_bytes / 1e9:.2f} GB in {self.n_files} files,"
+            f" {self.left[0] / 1e9:.2f} GB of them to be written where"
+            f" {self.room.free_bytes / 1e9:.0f} GB are free"
         )
         if not self.fits:
-            lacks = self.room.lacks(self.disk_bytes, self.n_files)
+            lacks = self.room.lacks(*self.left)
             lines.append(
                 f"this does not fit: {lacks}. Free that much (cellseg clean lists what can go), or"
                 " name another output.dir"
@@ -113,7 +117,7 @@ def run(config: Path | str, *, jobs: int = 1, calibrate: bool = False) -> Foreca
     if layout.bundles:
         bundle.plan(experiment, layout)
         stages += [(SMALL, _summed(bundle_costs(layout)))]
-    return Forecast(tuple(stages), jobs, room_in(experiment.output.dir))
+    return Forecast(tuple(stages), jobs, room_in(experiment.output.dir), left_to_do(layout))
 
 
 def _of_unit(unit: UnitRun, *, calibrate: bool) -> list[tuple[str, StageCost]]:

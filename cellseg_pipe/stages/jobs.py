@@ -29,9 +29,8 @@ from cellseg_pipe.stages import (
     summary,
 )
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
-from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import read_layout
-from cellseg_pipe.stages.opened import open_unit
+from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = [
@@ -237,9 +236,7 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
 def _tiles(unit: UnitRun) -> None:
     """Plan the tiles, and refuse what will not fit before the long work."""
     made.plan_tiles(unit)
-    costs = planned_costs(unit.stage("tiles"))
-    needed = (sum(cost[name] for cost in costs) for name in ("disk_bytes", "n_files"))
-    room.refuse(room.room_in(unit.run.root).lacks(*needed), unit.experiment.resources.disk)
+    room.check_room(read_layout(unit.run.root))
 
 
 def run_one(
@@ -269,7 +266,14 @@ def run_one(
         run_bundle(experiment, layout_beside(config), stage, threads=threads)
         return
     names = {safe_name(each.name): each.name for each in units(experiment)}
-    run_job(open_unit(experiment, names.get(unit, unit)), stage, batch=batch, threads=threads)
+    name = names.get(unit, unit)
+    try:
+        run_job(open_unit(experiment, name), stage, batch=batch, threads=threads)
+    except FAILURES as error:
+        layout = layout_beside(config)
+        if is_of_image(error) and name in layout.audits:
+            bundle.note_failure(layout.audit(name), error)
+        raise
 
 
 def bundle_jobs(layout: RunLayout) -> Iterator[Job]:
@@ -309,6 +313,7 @@ def run_bundle(
     """
     if stage == PLAN:
         bundle.plan(experiment, layout)
+        room.check_room(layout)
     else:
         bundle.run(experiment, layout, int(stage.removeprefix(BUNDLE)), threads=threads)
 

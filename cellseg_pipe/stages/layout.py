@@ -22,6 +22,7 @@ __all__ = [
     "RunLayout",
     "StageLayout",
     "UnitLayout",
+    "forget_failures",
     "keep",
     "lay_out",
     "layout_of",
@@ -292,3 +293,16 @@ def _keep(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_bytes() != content:
         write_whole(path, content)
+
+
+def forget_failures(layout: RunLayout) -> None:
+    """Forget what failed before, as a new start tries it again. Small images keep count of it.
+
+    Parameters
+    ----------
+    layout : RunLayout
+        The run.
+    """
+    layout.paths.failed.unlink(missing_ok=True)
+    for name in layout.names:
+        layout.audit(name).failed.unlink(missing_ok=True)

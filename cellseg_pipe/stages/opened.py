@@ -11,12 +11,41 @@ from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.stages.unit import UnitRun, unit_of_image
 
-__all__ = ["FAILURES", "check_one_time", "open_unit", "open_units", "unit_runs"]
+__all__ = [
+    "FAILURES",
+    "NotThisMachine",
+    "check_one_time",
+    "is_of_image",
+    "open_unit",
+    "open_units",
+    "unit_runs",
+]
 
 log = logging.getLogger(__name__)
 
 # What a file may be the cause of: others are segmented all the same.
 FAILURES = (OSError, TypeError, ValueError, MemoryError, OverflowError)
+
+
+class NotThisMachine(ValueError):
+    """What was planned cannot be computed here; no image is to blame."""
+
+
+def is_of_image(error: Exception) -> bool:
+    """Return whether other images may be segmented though this one cannot.
+
+    Parameters
+    ----------
+    error : Exception
+        One of `FAILURES`.
+
+    Returns
+    -------
+    bool
+        False for a disk that is full, and what else `explained` gives advice on.
+    """
+    written = isinstance(error, OSError) and isinstance(error.__cause__, OSError)
+    return not (written or isinstance(error, NotThisMachine))
 
 
 def open_units(

@@ -23,6 +23,7 @@ from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
 from cellseg_pipe.stages.decide import decide
+from cellseg_pipe.stages.opened import NotThisMachine
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
@@ -230,7 +231,7 @@ def checked_engines(
             about["path"], device=facts["device"], precision=precision, threads=threads
         )
         if engine.sha256 != about["sha256"]:
-            raise ValueError(
+            raise NotThisMachine(
                 f"model {about['path']} was changed since it was planned. Start the run again."
             )
         if canary(engine, unit.plan) != expected:
@@ -245,7 +246,7 @@ def _check_allowed(here: str, planned: str, numerics: str) -> None:
     if numerics == "relaxed":
         log.warning("%s; numerics: relaxed lets it go on", text)
         return
-    raise ValueError(
+    raise NotThisMachine(
         f"{text}. Give the jobs machines of one kind (a constraint of the cluster), or set"
         " resources.precision to fp32, or resources.numerics to relaxed."
     )

@@ -98,9 +98,14 @@ def room_in(folder: Path | str) -> Room:
 
 def _lustre_quota(folder: Path) -> tuple[int | None, int | None] | None:
     """Return what a quota of Lustre leaves; None where that is not known."""
-    for words in _said("lfs", "quota", "-q", "-u", str(os.getuid()), str(folder)):
-        if len(words) >= 8 and words[0].startswith("/"):
-            return _left(words[1:])
+    lines = _said("lfs", "quota", "-q", "-u", str(os.getuid()), str(folder))
+    # Behind a long name the numbers begin a new line.
+    words = [word for line in lines for word in line]
+    first = next((n for n, word in enumerate(words) if word.rstrip("*").isdigit()), 0)
+    if first and words[0].startswith("/") and len(words) >= first + 7:
+        return _left(words[first:])
+    if lines:
+        log.warning("the quota is not known: lfs says %s", " ".join(words))
     return None
 
 

@@ -44,6 +44,9 @@ def finish(layout: RunLayout, config: str) -> None:
         "units": found,
     }
     run = layout.paths
+    for marker in run.runs.glob("finished-*.json"):
+        if failed or marker != layout.marker:  # of what is not here any more
+            marker.unlink(missing_ok=True)
     _keep(run.config, config)
     _keep(run.plan, json.dumps(_plans(layout, found), indent=1))
     said = json.dumps(summary, indent=1)

@@ -341,3 +341,51 @@ def test_parts_of_the_table(tmp_path, monkeypatch):
     assert found["image"] == ["l"] * 5 + ["r"] * 2
     assert found["mean_b"] == [None] * 5 + [7.0, 8.0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["all.parquet", "l.parquet", "r.parquet"]
+
+
+def test_there_and_back_again(folder, expected):
+    """Other settings replace results; with the first ones all is made again, and says so."""
+    first, second = chosen_of(folder), chosen_of(folder, segment=SAID | {"min_size_px": 200})
+    run(first)
+    run(second)
+    assert content_of(second) != expected
+    run(first)
+    assert content_of(first) == expected
+    run(second)
+    run(first)
+    assert content_of(first) == expected
+    assert run(first) == []
+
+
+def test_a_subset_is_not_taken_for_all(folder, expected):
+    everything = chosen_of(folder)
+    run(everything)
+    fewer = experiment(
+        folder.parent, [folder / "a.tif", folder / "b.tif"], tiles=TILES, segment=SAID
+    )
+    run(fewer)
+    assert not layout_of(everything).marker.exists()
+    assert set(summary_of(fewer)["units"]) == {"a", "b"}
+    run(everything)
+    assert content_of(everything) == expected
+
+
+def test_all_but_the_smallest_may_be_bad(folder):
+    for name in NAMES[:4]:
+        (folder / f"{name}.tif").write_bytes((folder / f"{name}.tif").read_bytes()[:600])
+    with pytest.raises(SomeFailed, match="4 of 5 images"):
+        run(chosen_of(folder))
+    assert list(summary_of(chosen_of(folder))["units"]) == ["e"]
+
+
+def test_a_full_disk_is_no_bad_image(folder, monkeypatch):
+    full = OSError(28, "free some space, then start again", "labels")
+    full.__cause__ = OSError(28, "No space left on device")
+
+    def no_room(*_, **__):
+        raise full
+
+    monkeypatch.setattr(bundle, "segment_whole", no_room)
+    with pytest.raises(OSError, match="free some space"):
+        run(chosen_of(folder))
+    assert not (folder.parent / "out" / "failed.json").exists()

@@ -25,6 +25,7 @@ def test_a_run_that_does_not_fit_stops_before_its_windows(tmp_path, monkeypatch)
     for module in (room, forecast):
         monkeypatch.setattr(module, "room_in", lambda folder: Room(folder, 1000, None))
     chosen = small(tmp_path)
+    layout_of(chosen)
     with pytest.raises(ValueError, match=r"the disk has 0\.00 GB.*resources\.disk"):
         for unit in unit_runs(chosen):
             for stage in ("plan", "tiles"):

@@ -56,6 +56,9 @@ def test_what_crashes_and_other_settings_left_is_found_and_nothing_else(tmp_path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 5000)
     (out / "a" / "notes.txt").write_text("mine")
+    for name in ("a/.thumb.0123456789abcdef", ".old-notes/x", "figures/.old-plot.png"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
     found = clean.find(out)
     expected = {f"masks-{'0' * 12}", made[1].name, made[2].name, made[3].name, ".calibrate-ab"}
     assert names(found) == expected
@@ -67,6 +70,9 @@ def test_what_crashes_and_other_settings_left_is_found_and_nothing_else(tmp_path
     assert main(["clean", str(out), "--yes"]) == 0
     assert not any(path.exists() for path in made)
     assert (out / "a" / "notes.txt").read_text() == "mine"
+    for name in ("a/.thumb.0123456789abcdef", ".old-notes/x", "figures/.old-plot.png"):
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
     (out / "a" / "notes.txt").unlink()
     assert results_of(out / "a") == before
     assert run(chosen(tmp_path, image)) == []

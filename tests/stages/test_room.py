@@ -68,6 +68,17 @@ def test_lustre_is_asked_first(tmp_path, programs, monkeypatch):
     assert (found.quota_bytes, found.quota_files) == (100 * 1024, 3)
 
 
+def test_lustre_breaks_the_line_after_a_long_name(tmp_path, programs):
+    programs(
+        lfs=(
+            f"{tmp_path}\n               100     200     300       -       7      10      20       -\n",
+            0,
+        )
+    )
+    found = room_in(tmp_path)
+    assert (found.quota_bytes, found.quota_files) == (100 * 1024, 3)
+
+
 def test_a_program_that_fails_is_no_quota(tmp_path, programs):
     programs(lfs=("not a Lustre file system\n", 2), quota=("", 1))
     assert room_in(tmp_path).quota_bytes is None
