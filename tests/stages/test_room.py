@@ -69,12 +69,7 @@ def test_lustre_is_asked_first(tmp_path, programs, monkeypatch):
 
 
 def test_lustre_breaks_the_line_after_a_long_name(tmp_path, programs):
-    programs(
-        lfs=(
-            f"{tmp_path}\n               100     200     300       -       7      10      20       -\n",
-            0,
-        )
-    )
+    programs(lfs=(f"{tmp_path}\n               100  200  300  -  7  10  20  -\n", 0))
     found = room_in(tmp_path)
     assert (found.quota_bytes, found.quota_files) == (100 * 1024, 3)
 
