@@ -91,3 +91,21 @@ def test_an_image_that_is_added_or_bad_is_done_alone(many):
     assert run.is_complete and len(run.units) == N_IMAGES + 1
     assert not (cwd / "out" / "failed.json").exists()
     assert runs.planned(config, cwd=cwd) == {}
+
+
+def test_a_bad_image_of_the_usual_stages_is_listed_too(tmp_path):
+    runs.picture(tmp_path / "good.tif")
+    spoil(runs.picture(tmp_path / "bad.tif", seed=6))
+    config = runs.experiment(tmp_path / "my.yaml", ["good.tif", "bad.tif"], "out")
+    done = runs.snakemake("--configfile", config, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "1 of 2 images could not be segmented; the others are done" in done.stdout
+    out = tmp_path / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    assert not summary["complete"] and list(summary["units"]) == ["good"]
+    assert list(summary["failed"]) == list(json.loads((out / "failed.json").read_text())) == ["bad"]
+    runs.picture(tmp_path / "bad.tif", seed=6)
+    runs.run(config, cwd=tmp_path)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["complete"] and list(summary["units"]) == ["good", "bad"]
+    assert not (out / "failed.json").exists()
