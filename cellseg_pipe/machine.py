@@ -1,11 +1,15 @@
-"""What this process may use of its machine: CPUs and memory, within what a scheduler gave it."""
+"""What this process may use of its machine: CPUs, memory and time that a scheduler gave it."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+from datetime import datetime
 from pathlib import Path
 
-__all__ = ["available_bytes", "available_threads"]
+__all__ = ["available_bytes", "available_threads", "end_of_job"]
+
+ANSWER_S = 30  # that a scheduler may take to answer
 
 
 def available_threads() -> int:
@@ -42,3 +46,29 @@ def _number(path: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdecimal() else None
+
+
+def end_of_job() -> float | None:
+    """Return when Slurm ends the job that this is part of; None outside, and without a limit.
+
+    Returns
+    -------
+    float or None
+        Seconds since 1970.
+    """
+    job, known = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_JOB_END_TIME", "")
+    if job is None:
+        return None
+    if known.isdecimal():  # of newer versions
+        return float(known)
+    try:
+        said = subprocess.run(
+            ("squeue", "--noheader", "--jobs", job, "--format", "%e"),
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_S,
+            check=False,
+        ).stdout
+        return datetime.fromisoformat(said.strip()).timestamp()
+    except (OSError, subprocess.TimeoutExpired, ValueError):  # nothing that is a time
+        return None

@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("cellseg")
 PROGRAMS = {
     "slurm": (
         ("slurmctld", "slurmd", "sbatch", "munged"),
-        "slurmctld slurmd slurm-client slurmdbd munge mariadb-server",
+        "slurmctld slurmd slurm-client munge",
     ),
     "chromium": (("chromium",), "chromium"),
 }

@@ -90,11 +90,19 @@ def _add_run(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
     parser.add_argument("--engine", choices=("process", "snakemake"), help="instead of the file's")
     parser.add_argument("--cores", type=int, help="cores to use (default: all)")
     parser.add_argument("--profile", type=Path, help="profile of Snakemake, as profiles/slurm")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would run")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-n", "--dry-run", action="store_true", help="only say what would run")
+    how.add_argument(
+        "--submit",
+        action="store_true",
+        help="run Snakemake itself as a job of Slurm (with --profile, by default profiles/slurm)",
+    )
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.submit:
+        return _submit(options)
     from cellseg_pipe.engines import start
 
     return start.run(
@@ -104,6 +112,20 @@ def _run(options: argparse.Namespace) -> int:
         profile=options.profile,
         dry_run=options.dry_run,
     )
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from cellseg_pipe.engines.snakemake import SNAKEFILE
+    from cellseg_pipe.engines.submit import submit
+
+    if options.engine == "process" or options.cores:
+        raise ValueError(
+            "--submit needs the engine snakemake, whose jobs Slurm gives their cores: leave out"
+            " --engine and --cores."
+        )
+    profile = options.profile or SNAKEFILE.parent / "profiles" / "slurm"
+    print(submit(options.config, profile=profile))
+    return 0
 
 
 def _add_status(
@@ -117,10 +139,13 @@ def _add_status(
 
 
 def _status(options: argparse.Namespace) -> int:
+    from cellseg_pipe.engines._queue import jobs_in_queue, listed
     from cellseg_pipe.stages import status
 
     found = status.read_status(options.dir)
     print(found.text)
+    if queued := jobs_in_queue(options.dir):
+        print(f"in the queue of Slurm: {listed(queued)}")
     return 0 if found.complete else 1
 
 
@@ -216,6 +241,10 @@ def _add_job(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
 
 
 def _job(options: argparse.Namespace) -> None:
+    from cellseg_pipe.ledger import stop_in_time
+    from cellseg_pipe.machine import end_of_job
+
+    stop_in_time(end_of_job())
     if options.stage in BRANCHES:
         BRANCHES[options.stage](options)
         return

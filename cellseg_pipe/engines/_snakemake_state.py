@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,15 @@ def earlier_jobs(root: Path) -> list[int]:
     return sorted(found)
 
 
-def lock_of_run(paths: RunPaths) -> RunLock:
+def lock_of_run(paths: RunPaths, *, settle: Callable[[], None]) -> RunLock:
     """Take the lock of a run's folder, in which no jobs are left either.
 
     Parameters
     ----------
     paths : RunPaths
         Of the run.
+    settle : callable
+        Deals with jobs that are left on other machines, or raises.
 
     Returns
     -------
@@ -94,6 +97,11 @@ def lock_of_run(paths: RunPaths) -> RunLock:
     """
     lock = RunLock(paths.run_lock, job="snakemake")
     lock.__enter__()
+    try:
+        settle()
+    except BaseException:
+        lock.__exit__(None, None, None)
+        raise
     if pids := earlier_jobs(paths.root):
         lock.__exit__(None, None, None)
         numbers = " ".join(map(str, pids))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cellseg_pipe.engines._queue import settle_orphans
 from cellseg_pipe.engines._snakemake_branches import (
     Asked,
     Branches,
@@ -17,33 +16,44 @@ from cellseg_pipe.engines._snakemake_branches import (
     asked_before,
     workflow_error,
 )
+from cellseg_pipe.engines._snakemake_needs import Needs
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
-from cellseg_pipe.machine import available_bytes, available_threads
-from cellseg_pipe.paths import safe_name
-from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
-from cellseg_pipe.stages.costs import planned_costs
+from cellseg_pipe.site import Site, load_site
 from cellseg_pipe.stages.layout import forget_failures
 from cellseg_pipe.stages.room import check_room
 
-__all__ = ["SNAKEFILE", "Workflow"]
+__all__ = ["SNAKEFILE", "Workflow", "on_cluster"]
 
 SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
-LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
-BESIDE_MB = 500
-LEAST_MINUTES = 20
-MARGIN = 1.5  # of predicted minutes
-GROWTH = 1.5  # of memory with each attempt
-CLUSTER_THREADS = 4  # of a job, where the machine that starts it says nothing of those that run it
 NO_DIRECTORY = (
     "--directory needs to be left out: a run keeps its state in its own folder, which is output.dir"
     " of the experiment file."
 )
-# Stages that are not predicted themselves, and those that they resemble.
-LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
-LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
-LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
 NUMBERED = ("level", "bundle")  # the number of such a stage is a wildcard
+
+
+def on_cluster(workflow: Any) -> bool:
+    """Tell whether jobs run on other machines.
+
+    The rules are read before the executor is known, but its settings are there: on a cluster jobs
+    are limited, not cores, or the profile has defaults for jobs. Jobs of a cluster start the
+    workflow manager again, which runs them as on a machine of its own.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        Snakemake's own.
+
+    Returns
+    -------
+    bool
+        Whether there is a cluster.
+    """
+    settings = workflow.resource_settings
+    if settings.nodes is None:
+        return not workflow.is_main_process
+    return settings.cores is None or settings.default_resources is not None
 
 
 class Workflow:
@@ -60,10 +70,13 @@ class Workflow:
     def __init__(self, config: Mapping[str, Any], workflow: Any) -> None:
         self._workflow = workflow
         self._lock: RunLock | None = None
-        self._bundles: dict[str, Any] = {}
-        self._known: dict[str, dict[str, Mapping[str, float]]] = {}
+        self._inputs: dict[tuple[str, str], list[str]] = {}
+        self._job = os.environ.get("SLURM_JOB_ID")  # the executor takes it out of the environment
         self._asked = self._read(config)
         self._layout = self._asked.layout
+        self._site = self._read_site() if on_cluster(workflow) else None
+        self._needs = Needs(self._layout, self._site)
+        self.threads, self.resources = self._needs.threads, self._needs.resources
         # Jobs are run by the program of this very environment, active or not.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -82,6 +95,34 @@ class Workflow:
             raise workflow_error(str(error)) from None
         log_in(asked.layout.root, manager)
         return asked
+
+    def resources_of_branch(self, name: str) -> dict[str, Any]:
+        """Return the resources of a branch.
+
+        Parameters
+        ----------
+        name : {"train", "evaluate"}
+            Which one.
+
+        Returns
+        -------
+        dict
+            As of a stage.
+        """
+        minutes = self._needs.capped(self.branches.minutes(name))
+        found = {"mem_mb": self.branches.memory_mb(name), "runtime": minutes}
+        return found | self._needs.place(network=name == "train")
+
+    def _read_site(self) -> Site:
+        """Return what the cluster is like, and have no more jobs in its queue than it wants."""
+        try:
+            site = load_site()
+        except (OSError, ValueError) as error:
+            raise workflow_error(str(error)) from None
+        known = self._workflow.global_resources
+        if site.max_jobs is not None and self._workflow.is_main_process:
+            known["_nodes"] = min(site.max_jobs, known["_nodes"].value)
+        return site
 
     @property
     def root(self) -> str:
@@ -112,44 +153,6 @@ class Workflow:
     def audits(self) -> list[str]:
         """What says that each unit is finished."""
         return self._layout.ends
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of a job that runs the network."""
-        return int(self._layout.device == "cuda")
-
-    def threads(self, stage: str) -> Callable[[Any], int]:
-        """Return what gives the threads of a job.
-
-        Several jobs of one thread each are faster than one of several threads, so on this machine
-        a stage of many jobs has as many of them at a time as cores and memory allow.
-
-        Parameters
-        ----------
-        stage : str
-            Name of the stage.
-
-        Returns
-        -------
-        callable
-            From wildcards to what the experiment says, else a share of this machine, or a few
-            threads of another one.
-        """
-
-        def needed(wildcards: Any) -> int:
-            if self._layout.threads is not None:
-                return self._layout.threads
-            if not self._workflow.local_exec:
-                return CLUSTER_THREADS
-            cores = available_threads()
-            n_jobs = sum(s.n_batches for _, s in self._layout.jobs() if s.kind == stage)
-            if n_jobs <= 1:
-                return cores
-            memory = available_bytes() or math.inf
-            fit = int(min(n_jobs, cores, memory / (self.memory_mb(stage)(wildcards) * 1e6)))
-            return cores // max(1, fit)
-
-        return needed
 
     def pattern(self, stage: str) -> str:
         """Return the output of a rule.
@@ -182,7 +185,10 @@ class Workflow:
 
         def needed(wildcards: Any) -> list[str]:
             name = f"{stage}{wildcards.number}" if stage in NUMBERED else stage
-            return self._layout.inputs(wildcards.unit, name)
+            asked = wildcards.unit, name
+            if asked not in self._inputs:  # of all jobs of a stage: there may be thousands
+                self._inputs[asked] = self._layout.inputs(*asked)
+            return self._inputs[asked]
 
         return needed
 
@@ -261,77 +267,20 @@ class Workflow:
         """
         return f"{self._logs}/{name}-{self._layout.digest}.{ending}"
 
-    def memory_mb(self, stage: str) -> Callable[..., int]:
-        """Return what gives the memory of a job, from its plan where that is there.
-
-        Parameters
-        ----------
-        stage : str
-            Name of the stage.
-
-        Returns
-        -------
-        callable
-            From wildcards and attempt to MB; more with each attempt.
-        """
-
-        def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards, stage).get("memory_bytes", 0)
-            return math.ceil(max(LEAST_MB, said / 1e6 + BESIDE_MB) * GROWTH ** (attempt - 1))
-
-        return needed
-
-    def minutes(self, stage: str) -> Callable[..., int]:
-        """Return what gives the run time of a job, from its plan where that is there.
-
-        Parameters
-        ----------
-        stage : str
-            Name of the stage.
-
-        Returns
-        -------
-        callable
-            From wildcards and attempt to minutes; more with each attempt.
-        """
-
-        def needed(wildcards: Any, attempt: int = 1) -> int:
-            said = self._planned(wildcards, stage)
-            seconds = said.get("seconds", 0) / max(said.get("n_jobs", 1), 1)
-            return math.ceil(max(LEAST_MINUTES, seconds / 60 * MARGIN) * attempt)
-
-        return needed
-
-    def _planned(self, wildcards: Any, stage: str) -> Mapping[str, float]:
-        """Return what the plan of a unit predicts of a stage; nothing before it is made."""
-        if stage == BUNDLE:
-            return self._planned_bundle(f"{stage}{wildcards.number}")
-        unit = wildcards.unit
-        if unit not in self._known:
-            if unit == safe_name(SMALL):
-                return {}
-            costs = planned_costs(self._layout.files(unit, "tiles"))
-            if not costs:
-                return {}
-            self._known[unit] = {cost["stage"]: cost for cost in costs}
-        return self._known[unit].get(LIKE.get(stage, stage), {})
-
-    def _planned_bundle(self, name: str) -> Mapping[str, float]:
-        from cellseg_pipe.stages._bundle_costs import bundle_costs  # here: most runs do without
-
-        self._bundles = self._bundles or bundle_costs(self._layout)
-        return asdict(self._bundles[name]) if self._bundles else {}
-
     def begin(self) -> None:
         """Keep other runs from this folder, and make it that of this one."""
         try:
-            self._lock = lock_of_run(self._layout.paths)
+            self._lock = lock_of_run(self._layout.paths, settle=self._settle)
             check_room(self._layout)
             forget_failures(self._layout)
         except (Held, ValueError) as error:
             self.end()
             raise workflow_error(str(error)) from None
         self._asked.keep()
+
+    def _settle(self) -> None:
+        if self._site is not None:
+            settle_orphans(self._layout.root, self._site.orphans, besides=self._job)
 
     def fail(self) -> None:
         """Say what could not be segmented, and let other runs have the folder."""

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cellseg_pipe.config import Experiment, load_experiment
+from cellseg_pipe.engines.submit import VARIABLE, hand_over
+from cellseg_pipe.machine import end_of_job
 from cellseg_pipe.stages.status import read_status
 
 __all__ = ["run"]
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PROFILE = Path("profiles") / "local"
 EVERY_S = 3.0
+HAND_OVER_S = 120.0  # before the end of a job that runs the workflow manager
 
 
 def run(
@@ -103,14 +106,29 @@ def _snakemake(
     command += ["--cores", str(cores)] if cores else []
     if dry_run:
         return subprocess.run([*command, "--dry-run"], check=False).returncode
-    folder = Path(experiment.output.dir)
+    return _watched(command, Path(experiment.output.dir))
+
+
+def _watched(command: list[str], folder: Path) -> int:
+    """Run the workflow manager until it ends, or until the time of its own job is nearly up."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     # A group of its own: an interrupt reaches it once, from here, and it stops cleanly.
     child = subprocess.Popen(command, env=environment, start_new_session=True)
+    end = end_of_job() if VARIABLE in os.environ else None
+    if end is not None:  # Slurm ends jobs so
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _shown(folder):
         while True:
             try:
-                return child.wait()
+                return child.wait(
+                    None if end is None else max(0.0, end - HAND_OVER_S - time.time())
+                )
+            except subprocess.TimeoutExpired:
+                # Killed, it leaves its jobs at work; interrupted, it would cancel them.
+                child.kill()
+                child.wait()
+                hand_over(folder)
+                return 0
             except KeyboardInterrupt:
                 log.warning("stopping; what is done is kept, the same command goes on")
                 child.send_signal(signal.SIGINT)

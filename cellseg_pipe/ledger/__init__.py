@@ -14,6 +14,7 @@ from cellseg_pipe.ledger._files import write_whole
 from cellseg_pipe.ledger._lock import RunLock
 from cellseg_pipe.ledger._progress import Active, Progress, progress
 from cellseg_pipe.ledger._records import Records
+from cellseg_pipe.ledger._stop import STATUS, Stopped, stop_in_time
 
 __all__ = [
     "CRASH_SITES",
@@ -29,12 +30,15 @@ __all__ = [
     "Progress",
     "Records",
     "RunLock",
+    "STATUS",
     "Segment",
     "StageFiles",
+    "Stopped",
     "Sync",
     "crash_point",
     "open_batch",
     "progress",
     "read_done",
+    "stop_in_time",
     "write_whole",
 ]

@@ -27,6 +27,7 @@ from cellseg_pipe.ledger._done import (
 from cellseg_pipe.ledger._errors import Fenced, LedgerError, StageFiles
 from cellseg_pipe.ledger._files import make_folder
 from cellseg_pipe.ledger._lines import info_text
+from cellseg_pipe.ledger._stop import Pace, Stopped
 
 __all__ = ["Batch", "Sync", "open_batch"]
 
@@ -136,6 +137,7 @@ class Batch:
         self._closed = False
         self._sync = sync
         self._last_sync = time.monotonic()
+        self._pace = Pace()
         self._lock = threading.RLock()
 
     def _claim(self, job: str, *, takeover: bool) -> None:
@@ -186,7 +188,7 @@ class Batch:
         blank: bool = False,
         info: dict[str, Any] | None = None,
     ) -> None:
-        """Keep a finished tile.
+        """Keep a finished tile, and raise `Stopped` if there is no time for another one.
 
         Parameters
         ----------
@@ -211,6 +213,15 @@ class Batch:
             waited_s = time.monotonic() - self._last_sync
             if self._attempt.unsynced >= self._sync.every_tiles or waited_s >= self._sync.every_s:
                 self.sync()
+            self._pace.tile()
+            if len(self._crcs) < len(self.keys) and (why := self._pace.check()):
+                self._stop(why)
+
+    def _stop(self, why: str) -> None:
+        self.sync()
+        counts = len(self.missing), len(self.keys)
+        log.warning("%s stops with %d of %d tiles to do: %s", self._title, *counts, why)
+        raise Stopped(why)
 
     def sync(self) -> None:
         """Bring what was added onto the disk; raise `Fenced` if the batch was taken over."""

@@ -12,9 +12,7 @@ rule bundle:
         number=r"\d+",
     threads: RUN.threads("bundle")
     resources:
-        mem_mb=RUN.memory_mb("bundle"),
-        runtime=RUN.minutes("bundle"),
-        gpu=RUN.gpus,
+        **RUN.resources("bundle"),
     params:
         config=RUN.config,
     shell:

@@ -10,8 +10,7 @@ rule measure:
         RUN.benchmark("measure")
     threads: RUN.threads("measure")
     resources:
-        mem_mb=RUN.memory_mb("measure"),
-        runtime=RUN.minutes("measure"),
+        **RUN.resources("measure"),
     params:
         config=RUN.config,
     shell:
@@ -32,8 +31,7 @@ rule level:
         number=r"\d+",
     threads: RUN.threads("level")
     resources:
-        mem_mb=RUN.memory_mb("level"),
-        runtime=RUN.minutes("level"),
+        **RUN.resources("level"),
     params:
         config=RUN.config,
     shell:
@@ -51,8 +49,7 @@ rule audit:
     benchmark:
         RUN.benchmark("audit")
     resources:
-        mem_mb=RUN.memory_mb("audit"),
-        runtime=RUN.minutes("audit"),
+        **RUN.resources("audit"),
     params:
         config=RUN.config,
     shell:

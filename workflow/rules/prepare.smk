@@ -7,8 +7,7 @@ rule prepare:
     benchmark:
         RUN.benchmark("prepare")
     resources:
-        mem_mb=RUN.memory_mb("prepare"),
-        runtime=RUN.minutes("prepare"),
+        **RUN.resources("prepare"),
     params:
         config=RUN.config,
     shell:
@@ -26,9 +25,7 @@ rule plan:
         RUN.benchmark("plan")
     threads: RUN.threads("plan")
     resources:
-        mem_mb=RUN.memory_mb("plan"),
-        runtime=RUN.minutes("plan"),
-        gpu=RUN.gpus,
+        **RUN.resources("plan"),
     params:
         config=RUN.config,
     shell:

@@ -10,8 +10,7 @@ rule qc:
         RUN.benchmark("qc")
     threads: RUN.threads("qc")
     resources:
-        mem_mb=RUN.memory_mb("qc"),
-        runtime=RUN.minutes("qc"),
+        **RUN.resources("qc"),
     params:
         config=RUN.config,
     shell:
@@ -29,8 +28,7 @@ rule judge:
     benchmark:
         RUN.benchmark("judge")
     resources:
-        mem_mb=RUN.memory_mb("judge"),
-        runtime=RUN.minutes("judge"),
+        **RUN.resources("judge"),
     params:
         config=RUN.config,
     shell:
@@ -49,8 +47,7 @@ rule sift:
         RUN.benchmark("sift")
     threads: RUN.threads("sift")
     resources:
-        mem_mb=RUN.memory_mb("sift"),
-        runtime=RUN.minutes("sift"),
+        **RUN.resources("sift"),
     params:
         config=RUN.config,
     shell:

@@ -10,8 +10,7 @@ rule overlap:
         RUN.benchmark("overlap")
     threads: RUN.threads("overlap")
     resources:
-        mem_mb=RUN.memory_mb("overlap"),
-        runtime=RUN.minutes("overlap"),
+        **RUN.resources("overlap"),
     params:
         config=RUN.config,
     shell:
@@ -29,8 +28,7 @@ rule match:
     benchmark:
         RUN.benchmark("match")
     resources:
-        mem_mb=RUN.memory_mb("match"),
-        runtime=RUN.minutes("match"),
+        **RUN.resources("match"),
     params:
         config=RUN.config,
     shell:
@@ -49,8 +47,7 @@ rule compartments:
         RUN.benchmark("compartments")
     threads: RUN.threads("compartments")
     resources:
-        mem_mb=RUN.memory_mb("compartments"),
-        runtime=RUN.minutes("compartments"),
+        **RUN.resources("compartments"),
     params:
         config=RUN.config,
     shell:

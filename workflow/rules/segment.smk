@@ -10,9 +10,7 @@ rule predict:
         RUN.benchmark("predict")
     threads: RUN.threads("predict")
     resources:
-        mem_mb=RUN.memory_mb("predict"),
-        runtime=RUN.minutes("predict"),
-        gpu=RUN.gpus,
+        **RUN.resources("predict"),
     params:
         config=RUN.config,
     shell:
@@ -30,8 +28,7 @@ rule tiles:
     benchmark:
         RUN.benchmark("tiles")
     resources:
-        mem_mb=RUN.memory_mb("tiles"),
-        runtime=RUN.minutes("tiles"),
+        **RUN.resources("tiles"),
     params:
         config=RUN.config,
     shell:
@@ -49,8 +46,7 @@ rule masks:
         RUN.benchmark("masks")
     threads: RUN.threads("masks")
     resources:
-        mem_mb=RUN.memory_mb("masks"),
-        runtime=RUN.minutes("masks"),
+        **RUN.resources("masks"),
     params:
         config=RUN.config,
     shell:

@@ -9,8 +9,7 @@ rule seams:
     benchmark:
         RUN.benchmark("seams")
     resources:
-        mem_mb=RUN.memory_mb("seams"),
-        runtime=RUN.minutes("seams"),
+        **RUN.resources("seams"),
     params:
         config=RUN.config,
     shell:
@@ -28,8 +27,7 @@ rule number:
     benchmark:
         RUN.benchmark("number")
     resources:
-        mem_mb=RUN.memory_mb("number"),
-        runtime=RUN.minutes("number"),
+        **RUN.resources("number"),
     params:
         config=RUN.config,
     shell:
@@ -47,8 +45,7 @@ rule link:
     benchmark:
         RUN.benchmark("link")
     resources:
-        mem_mb=RUN.memory_mb("link"),
-        runtime=RUN.minutes("link"),
+        **RUN.resources("link"),
     params:
         config=RUN.config,
     shell:
@@ -66,8 +63,7 @@ rule chain:
     benchmark:
         RUN.benchmark("chain")
     resources:
-        mem_mb=RUN.memory_mb("chain"),
-        runtime=RUN.minutes("chain"),
+        **RUN.resources("chain"),
     params:
         config=RUN.config,
     shell:
@@ -86,8 +82,7 @@ rule paint:
         RUN.benchmark("paint")
     threads: RUN.threads("paint")
     resources:
-        mem_mb=RUN.memory_mb("paint"),
-        runtime=RUN.minutes("paint"),
+        **RUN.resources("paint"),
     params:
         config=RUN.config,
     shell:

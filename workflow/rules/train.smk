@@ -13,9 +13,7 @@ rule train:
         RUN.file_of("train", "tsv")
     threads: RUN.threads("train")
     resources:
-        mem_mb=RUN.branches.memory_mb("train"),
-        runtime=RUN.branches.minutes("train"),
-        gpu=RUN.gpus,
+        **RUN.resources_of_branch("train"),
     params:
         config=RUN.config,
     shell:
@@ -32,8 +30,7 @@ rule evaluate:
     benchmark:
         RUN.file_of("evaluate", "tsv")
     resources:
-        mem_mb=RUN.branches.memory_mb("evaluate"),
-        runtime=RUN.branches.minutes("evaluate"),
+        **RUN.resources_of_branch("evaluate"),
     params:
         scoring=RUN.branches.scoring,
     shell:

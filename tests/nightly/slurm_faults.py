@@ -1,0 +1,162 @@
+"""Faults of chance on a real Slurm: python tests/nightly/slurm_faults.py [--faults 20] [--seed 0].
+
+Each run meets one fault at a moment of chance, is started again until it ends well, and must give
+labels and tables of a run that nobody disturbed, byte for byte. Exits 1 if not. Needs root.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.slurm import runs as on_slurm
+from tests.slurm.cluster import Cluster, in_environment, kill
+from tests.workflow import runs
+
+PATIENCE_S = 1200
+BATCHES = {"predict": 3, "masks": 3, "paint": 1}
+STAGES = ("plan", "predict", "masks", "paint", "measure", "audit")
+
+
+def programs(cluster, number):
+    """Return the processes of a job that do its work: of ours, and what started them."""
+    mine = [p for p in cluster.processes() if in_environment(p, SLURM_JOB_ID=str(number))]
+    return [p for p in mine if "job" in command_of(p) or "snakemake" in " ".join(command_of(p))]
+
+
+def command_of(process):
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def scancel_running(cluster, job, _start):
+    cluster.ask("scancel", job["JobId"], check=False)
+
+
+def scancel_all(cluster, _job, _start):
+    for job in cluster.jobs("PENDING", "RUNNING"):
+        cluster.ask("scancel", job["JobId"], check=False)
+
+
+def kill_processes(cluster, job, _start):
+    kill(programs(cluster, job["JobId"]))
+
+
+def kill_snakemake(_cluster, _job, start):
+    start.kill()
+
+
+def kill_daemon(cluster, job, _start):
+    node = job["NodeList"]
+    cluster.kill_node(node)
+    time.sleep(2)
+    cluster.start_node(node)
+
+
+def crash_node(cluster, job, _start):
+    node = job["NodeList"]
+    cluster.crash_node(node)
+    cluster.wait_until(lambda: cluster.job(job["JobId"])["JobState"] != "RUNNING")
+    cluster.start_node(node)
+
+
+def restart_controller(cluster, _job, _start):
+    cluster.stop_controller()
+    time.sleep(2)
+    cluster.start_controller()
+
+
+def end_time(cluster, job, _start):
+    """SIGTERM to all of a job, and SIGKILL some seconds later: what a wall-time is."""
+    cluster.ask("scancel", "--signal=TERM", job["JobId"], check=False)
+    time.sleep(3)
+    cluster.ask("scancel", "--signal=KILL", job["JobId"], check=False)
+
+
+FAULTS = (
+    scancel_running, scancel_all, kill_processes, kill_snakemake, kill_daemon, crash_node,
+    restart_controller, end_time,
+)  # fmt: skip
+
+
+def begin(config, folder):
+    return subprocess.Popen(
+        on_slurm.command(config, folder),
+        cwd=folder,
+        env=runs.environment() | {"CELLSEG_ORPHANS": "wait"},
+        stdout=(folder / "said.txt").open("a"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def disturbed(cluster, config, folder, *, fault, stage, delay_s):
+    """Run until it is done, with a fault some time after the first job of a stage has begun."""
+    struck, starts, began = "", 1, time.monotonic()
+    start = begin(config, folder)
+    while time.monotonic() - began < PATIENCE_S:
+        if not struck:
+            jobs = [j for j in cluster.jobs("RUNNING") if on_slurm.rule_of(j) == stage]
+            if jobs:
+                time.sleep(delay_s)
+                fault(cluster, jobs[0], start)
+                struck = jobs[0]["JobId"]
+        if start.poll() == 0:
+            return struck, starts, time.monotonic() - began
+        if start.poll() is not None:
+            starts += 1
+            start = begin(config, folder)
+        time.sleep(0.2)
+    start.kill()
+    raise TimeoutError(f"not done after {starts} starts: {(folder / 'said.txt').read_text()}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name, Cluster() as cluster:
+        os.environ.update({key: cluster.environment[key] for key in ("SLURM_CONF", "PATH")})
+        folder = Path(name)
+        image = runs.picture(folder / "a.tif")
+        calm = runs.experiment(folder / "calm.yaml", [image], "calm", tiles={"batches": BATCHES})
+        runs.run(calm, cwd=folder)
+        expected = runs.results(folder / "calm")
+        bad, met = 0, Counter()
+        for number in range(options.faults):
+            fault, stage = FAULTS[number % len(FAULTS)], chance.choice(STAGES)
+            where = folder / f"run{number}"
+            where.mkdir()
+            config = runs.experiment(where / "my.yaml", [image], "out", tiles={"batches": BATCHES})
+            delay_s = chance.uniform(0, 3)
+            struck, starts, took_s = disturbed(
+                cluster, config, where, fault=fault, stage=stage, delay_s=delay_s
+            )
+            same = runs.results(where / "out") == expected
+            bad += not same
+            met[fault.__name__] += bool(struck)
+            print(
+                f"{number + 1:3} {fault.__name__:20} in {stage:8} after {delay_s:.1f} s:"
+                f" {starts} starts, {took_s:.0f} s, {'identical' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+            cluster.clear()
+    print(f"{options.faults} faults, {sum(met.values())} met a job, {bad} results differ")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
