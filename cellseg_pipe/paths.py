@@ -128,6 +128,11 @@ class RunPaths:
         return self.locks / "run"
 
     @property
+    def dashboards(self) -> Path:
+        """Folder of what says where work is shown while it runs."""
+        return self.runs / "dashboards"
+
+    @property
     def caches(self) -> Path:
         """Folder of what programs keep between runs."""
         return self.runs / ".cache"

@@ -87,7 +87,9 @@ def _add_run(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
         description="Run the whole experiment, or go on with it: what is done is not done again.",
     )
     parser.add_argument("config", type=Path, help="the experiment file")
-    parser.add_argument("--engine", choices=("process", "snakemake"), help="instead of the file's")
+    parser.add_argument(
+        "--engine", choices=("process", "snakemake", "dask"), help="instead of the file's"
+    )
     parser.add_argument("--cores", type=int, help="cores to use (default: all)")
     parser.add_argument("--profile", type=Path, help="profile of Snakemake, as profiles/slurm")
     how = parser.add_mutually_exclusive_group()
@@ -118,7 +120,7 @@ def _submit(options: argparse.Namespace) -> int:
     from cellseg_pipe.engines.snakemake import SNAKEFILE
     from cellseg_pipe.engines.submit import submit
 
-    if options.engine == "process" or options.cores:
+    if options.engine in ("process", "dask") or options.cores:
         raise ValueError(
             "--submit needs the engine snakemake, whose jobs Slurm gives their cores: leave out"
             " --engine and --cores."
@@ -237,6 +239,9 @@ def _add_job(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
     parser.add_argument("unit", nargs="?", help="name of the unit")
     parser.add_argument("--batch", type=int, default=0, help="which batch")
     parser.add_argument("--threads", type=int, help="threads to use")
+    parser.add_argument(
+        "--spread", action="store_true", help="all batches, over the workers of engine dask"
+    )
     parser.set_defaults(command=_job)
 
 
@@ -252,6 +257,10 @@ def _job(options: argparse.Namespace) -> None:
 
     if options.stage == "summary":
         jobs.finish(options.config)
+    elif options.spread:
+        from cellseg_pipe.engines import dask
+
+        dask.spread(options.config, options.unit, options.stage, cores=options.threads)
     else:
         jobs.run_one(
             options.config,

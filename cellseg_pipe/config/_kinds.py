@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import re
@@ -20,9 +21,9 @@ from pydantic import (
 )
 
 __all__ = [
-    "Auto", "ChannelNumber", "Count", "Edges", "Factor", "Folder", "Length", "ModelName",
-    "NgffVersion", "Number", "Pixels", "Place", "Reach", "Section", "Share", "Sigma", "Size",
-    "Switch", "Text", "Zoom",
+    "Auto", "ChannelNumber", "ClusterName", "Count", "Edges", "Factor", "Folder", "Length",
+    "ModelName", "NgffVersion", "Number", "Pixels", "Place", "Reach", "Section", "Share", "Sigma",
+    "Size", "Switch", "Text", "Zoom",
 ]  # fmt: skip
 
 LARGEST_PX = 1 << 40  # of a cell's area or volume
@@ -32,6 +33,8 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 SCHEMES = ("http://", "https://", "s3://")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 VARIABLE = re.compile(r"\$(\w+|\{\w*\})")
+CLUSTERS = ("local", "slurm")
+SCHEDULER = r"(tcp|tls)://[^\s/:]+:[0-9]+"
 SAM = "cellpose-sam:"  # as in nets.sam
 
 Auto = Literal["auto"]
@@ -139,6 +142,23 @@ def _model(text: str, info: ValidationInfo) -> str:
     return prefix + _located(name, info)
 
 
+def _cluster(text: str) -> str:
+    """Return the name of a kind of cluster, or the address of a scheduler."""
+    if text in CLUSTERS or re.fullmatch(SCHEDULER, text):
+        return text
+    near = difflib.get_close_matches(text.lower(), CLUSTERS, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"needs {', '.join(CLUSTERS)} or the address of a scheduler (tcp://HOST:PORT,"
+        f" tls://HOST:PORT), got {text!r}.{hint}"
+    )
+
+
+ClusterName = Annotated[
+    Text,
+    AfterValidator(_cluster),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(CLUSTERS)}|{SCHEDULER})$"}),
+]
 Place = Annotated[Text, AfterValidator(_located)]
 Folder = Annotated[Text, AfterValidator(_here)]
 ModelName = Annotated[Text, AfterValidator(_model)]

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from cellseg_pipe.config._kinds import (
     Auto,
     ChannelNumber,
+    ClusterName,
     Count,
     Edges,
     Factor,
@@ -30,7 +31,7 @@ from cellseg_pipe.config._kinds import (
 )
 
 __all__ = [
-    "Batches", "Channels", "Drop", "Flag", "Measure", "Normalise", "Output", "Qc", "Region",
+    "Batches", "Channels", "Dask", "Drop", "Flag", "Measure", "Normalise", "Output", "Qc", "Region",
     "RegionPart", "Relate", "Resources", "Segment", "Stitch", "Target", "Tiles",
 ]  # fmt: skip
 
@@ -336,3 +337,22 @@ class Resources(Section):
     """What one job may take; a plan that needs more is refused. auto: what the machine has."""
     disk: Literal["strict", "relaxed"] = "strict"
     """strict: a run is refused that is predicted not to fit on the disk or into the quota."""
+
+
+class Dask(Section):
+    """Where the engine dask has its workers; their threads and memory are those of resources."""
+
+    cluster: ClusterName = "local"
+    """local: processes of this machine; slurm: a Slurm job each; or the address of a scheduler."""
+    workers: Auto | Count = "auto"
+    """Processes that work; auto: one per GPU or core of this machine, as far as memory allows."""
+    partition: Text | None = None
+    """Of Slurm; null: that of the site."""
+    account: Text | None = None
+    """Of Slurm; null: that of the site."""
+    walltime_minutes: Auto | Annotated[int, Field(strict=True, ge=10, le=100_000)] = "auto"
+    """Of a worker's Slurm job; auto: that of the site, or 240. The next job goes on."""
+    interface: Text | None = None
+    """Network between machines, as ib0; null: that of this machine's name."""
+    dashboard: Switch = True
+    """Show the work on a web page of this machine alone; runs/dashboards says where."""

@@ -11,6 +11,7 @@ from cellseg_pipe.config._kinds import Auto, ChannelNumber, Length, Place, Secti
 from cellseg_pipe.config._problems import RuleError
 from cellseg_pipe.config._sections import (
     Channels,
+    Dask,
     Evaluate,
     Measure,
     Normalise,
@@ -85,6 +86,8 @@ class Experiment(Section):
     """Truth that results are scored against."""
     engine: Literal["process", "snakemake", "dask"] = "snakemake"
     """What spreads the work: one process, jobs of Snakemake, or dask."""
+    dask: Dask = Dask()
+    """Where the engine dask has its workers."""
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -45,6 +45,11 @@ class Needs:
         self._known: dict[str, dict[str, Mapping[str, float]]] = {}
         self._tiles: dict[str, StagePaths] = {}
 
+    @property
+    def is_local(self) -> bool:
+        """Whether jobs run on this machine."""
+        return self._site is None
+
     def resources(self, stage: str) -> dict[str, Any]:
         """Return the resources of a rule.
 

@@ -80,7 +80,7 @@ def earlier_jobs(root: Path) -> list[int]:
     return sorted(found)
 
 
-def lock_of_run(paths: RunPaths, *, settle: Callable[[], None]) -> RunLock:
+def lock_of_run(paths: RunPaths, *, settle: Callable[[], None], job: str = "snakemake") -> RunLock:
     """Take the lock of a run's folder, in which no jobs are left either.
 
     Parameters
@@ -89,13 +89,15 @@ def lock_of_run(paths: RunPaths, *, settle: Callable[[], None]) -> RunLock:
         Of the run.
     settle : callable
         Deals with jobs that are left on other machines, or raises.
+    job : str
+        What the holder says of itself.
 
     Returns
     -------
     RunLock
         Held.
     """
-    lock = RunLock(paths.run_lock, job="snakemake")
+    lock = RunLock(paths.run_lock, job=job)
     lock.__enter__()
     try:
         settle()

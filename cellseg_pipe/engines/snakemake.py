@@ -17,6 +17,7 @@ from cellseg_pipe.engines._snakemake_branches import (
     workflow_error,
 )
 from cellseg_pipe.engines._snakemake_needs import Needs
+from cellseg_pipe.engines._snakemake_spread import Spreading
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.site import Site, load_site
@@ -77,6 +78,7 @@ class Workflow:
         self._site = self._read_site() if on_cluster(workflow) else None
         self._needs = Needs(self._layout, self._site)
         self.threads, self.resources = self._needs.threads, self._needs.resources
+        self.spreading = Spreading(self._layout, self._needs)
         # Jobs are run by the program of this very environment, active or not.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 

@@ -42,7 +42,7 @@ def run(
     ----------
     config : path
         The experiment file.
-    engine : {"process", "snakemake"}, optional
+    engine : {"process", "snakemake", "dask"}, optional
         Instead of what the file says.
     cores : int, optional
         Cores to use.
@@ -57,30 +57,36 @@ def run(
         Exit status.
     """
     experiment = load_experiment(config)
-    engine = engine or experiment.engine
-    if engine == "process" and profile is not None:
+    chosen = engine or experiment.engine
+    if chosen == "snakemake":
+        # A file of engine dask has Snakemake start clusters, unless Snakemake alone is asked for.
+        changes = ["engine=snakemake"] if engine and experiment.engine == "dask" else []
+        return _snakemake(
+            config, experiment, changes=changes, cores=cores, profile=profile, dry_run=dry_run
+        )
+    if profile is not None:
         raise ValueError("--profile is for Snakemake. Leave it out, or use --engine snakemake.")
-    if engine == "process":
-        return _in_process(experiment, cores=cores, dry_run=dry_run)
-    if engine == "snakemake":
-        return _snakemake(config, experiment, cores=cores, profile=profile, dry_run=dry_run)
-    raise ValueError(
-        f"engine {engine!r} is not there yet: set engine to snakemake or process in {config}."
-    )
+    if dry_run:
+        return _listed(experiment)
+    with _shown(Path(experiment.output.dir)):
+        if chosen == "dask":
+            from cellseg_pipe.engines import dask
+
+            dask.run(experiment, cores=cores)
+        else:
+            from cellseg_pipe.engines import process
+
+            process.run(experiment, threads=cores)
+    return 0
 
 
-def _in_process(experiment: Experiment, *, cores: int | None, dry_run: bool) -> int:
-    from cellseg_pipe.engines import process
+def _listed(experiment: Experiment) -> int:
     from cellseg_pipe.stages.layout import lay_out, open_stages
 
-    if dry_run:
-        layout, _ = lay_out(experiment)
-        for unit, stage, batches in open_stages(layout):
-            for batch in batches:
-                print(f"{unit} {stage.name} {batch}")  # noqa: T201
-        return 0
-    with _shown(Path(experiment.output.dir)):
-        process.run(experiment, threads=cores)
+    layout, _ = lay_out(experiment)
+    for unit, stage, batches in open_stages(layout):
+        for batch in batches:
+            print(f"{unit} {stage.name} {batch}")  # noqa: T201
     return 0
 
 
@@ -88,6 +94,7 @@ def _snakemake(
     config: Path,
     experiment: Experiment,
     *,
+    changes: list[str],
     cores: int | None,
     profile: Path | None,
     dry_run: bool,
@@ -102,7 +109,9 @@ def _snakemake(
     targets = ["all"] if experiment.evaluate is None else ["all", "evaluate"]
     command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(SNAKEFILE)]
     command += ["--profile", str(profile or SNAKEFILE.parent / PROFILE)]
-    command += ["--configfile", str(config.resolve()), "--quiet", "rules"]
+    command += ["--configfile", str(config.resolve())]
+    command += ["--config", *changes] if changes else []
+    command += ["--quiet", "rules"]
     command += ["--cores", str(cores)] if cores else []
     if dry_run:
         return subprocess.run([*command, "--dry-run"], check=False).returncode

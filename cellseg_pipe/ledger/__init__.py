@@ -5,14 +5,14 @@ and a ledger of its own; the next attempt takes over all that is whole. Every st
 before the next one says so, so a process may be killed, or the power cut, between any two.
 """
 
-from cellseg_pipe.ledger._batch import Batch, Sync, open_batch
+from cellseg_pipe.ledger._batch import Batch, Sync, open_batch, passing_over
 from cellseg_pipe.ledger._claims import Holder
 from cellseg_pipe.ledger._crash import CRASH_SITES, crash_point
 from cellseg_pipe.ledger._done import Done, Segment, read_done
 from cellseg_pipe.ledger._errors import Corrupt, Fenced, Held, LedgerError, NotDone, StageFiles
 from cellseg_pipe.ledger._files import write_whole
 from cellseg_pipe.ledger._lock import RunLock
-from cellseg_pipe.ledger._progress import Active, Progress, progress
+from cellseg_pipe.ledger._progress import Active, Progress, progress, tiles_found
 from cellseg_pipe.ledger._records import Records
 from cellseg_pipe.ledger._stop import STATUS, Stopped, stop_in_time
 
@@ -37,8 +37,10 @@ __all__ = [
     "Sync",
     "crash_point",
     "open_batch",
+    "passing_over",
     "progress",
     "read_done",
     "stop_in_time",
+    "tiles_found",
     "write_whole",
 ]

@@ -7,7 +7,8 @@ import logging
 import operator
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -29,9 +30,34 @@ from cellseg_pipe.ledger._files import make_folder
 from cellseg_pipe.ledger._lines import info_text
 from cellseg_pipe.ledger._stop import Pace, Stopped
 
-__all__ = ["Batch", "Sync", "open_batch"]
+__all__ = ["Batch", "Sync", "open_batch", "passing_over"]
 
 log = logging.getLogger(__name__)
+
+PASSED_OVER: ContextVar[int] = ContextVar("PASSED_OVER", default=0)
+
+
+@contextlib.contextmanager
+def passing_over(n: int) -> Iterator[None]:
+    """Have batches that are opened meanwhile begin with a later tile, and end with the first ones.
+
+    A tile that has ended an attempt would end the next one before it comes to the others.
+
+    Parameters
+    ----------
+    n : int
+        How many of the missing tiles come last.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    before = PASSED_OVER.set(n)
+    try:
+        yield
+    finally:
+        PASSED_OVER.reset(before)
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,7 @@ class Batch:
         self._segments: list[Segment] = []
         self._attempt: Attempt | None = None
         self._closed = False
+        self._passed_over = PASSED_OVER.get()
         self._sync = sync
         self._last_sync = time.monotonic()
         self._pace = Pace()
@@ -178,7 +205,9 @@ class Batch:
         """The tiles that are still to do, in the order of the work."""
         if self.done:
             return ()
-        return tuple(key for key in self.keys if key not in self._crcs)
+        missing = tuple(key for key in self.keys if key not in self._crcs)
+        n = self._passed_over % max(1, len(missing))
+        return missing[n:] + missing[:n]
 
     def add(
         self,

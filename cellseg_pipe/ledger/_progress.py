@@ -14,7 +14,7 @@ from cellseg_pipe.ledger._done import read_done
 from cellseg_pipe.ledger._errors import StageFiles
 from cellseg_pipe.ledger._lines import parse
 
-__all__ = ["Active", "Progress", "progress"]
+__all__ = ["Active", "Progress", "progress", "tiles_found"]
 
 WINDOW_S = 300.0  # over which the rate is taken
 
@@ -116,6 +116,29 @@ def progress(stage_paths: StageFiles, n_batches: int, n_keys: int) -> Progress:
         last_activity=max(written, default=0.0) or None,
         tiles_per_s=_rate(times, now),
     )
+
+
+def tiles_found(stage_paths: StageFiles, batch: int) -> tuple[int, frozenset[int]]:
+    """Look how far a batch is that is not done.
+
+    Parameters
+    ----------
+    stage_paths : StageFiles
+        Of the stage.
+    batch : int
+        Number of the batch.
+
+    Returns
+    -------
+    int
+        The highest token: it grows with each attempt. 0 if nobody has begun.
+    frozenset of int
+        Its tiles that attempts have finished.
+    """
+    tokens = stage_paths.attempts().get(batch, ())
+    ledgers = (stage_paths.ledger(batch, token) for token in tokens)
+    parsed = [parse(path.read_bytes()) for path in ledgers if path.exists()]
+    return max(tokens, default=0), frozenset(k for lines in parsed for k in lines["key"].tolist())
 
 
 def _changed(path: os.PathLike[str]) -> float:

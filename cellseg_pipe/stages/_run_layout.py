@@ -112,6 +112,11 @@ class RunLayout:
         depends on. Those of small images are among them, and have no stages.
     failed : dict of str to str
         Why the images of other units could not be opened.
+    cluster : str
+        Where engine dask has its workers, which then have all batches of a stage in one job of the
+        workflow; empty with other engines.
+    workers : int, optional
+        That are asked for there.
     headers : Headers, optional
         What the images say of themselves, to be kept.
     """
@@ -125,6 +130,8 @@ class RunLayout:
     disk: str = "strict"
     audits: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    cluster: str = ""
+    workers: int | None = None
     headers: Headers | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -248,7 +255,8 @@ class RunLayout:
         for need in known.needs:
             other, _, needed = need.rpartition("/")
             outputs = self.outputs(other or unit, needed)
-            many = known.n_batches * len(outputs) > MANY
+            spread = bool(self.cluster) and len(outputs) > 1
+            many = spread or known.n_batches * len(outputs) > MANY
             names += [self.gate(other or unit, needed)] if many else outputs
         return names
 

@@ -93,7 +93,7 @@ def lay_out(
     units = list(_unit_layouts(experiment, opened))
     audits = {unit.name: unit.digests["audit"] for unit in opened}
     failed = {name: str(error) for name, error in errors.items()}
-    said = experiment.resources
+    said, dask = experiment.resources, experiment.dask
     layout = RunLayout(
         paths.root,
         paths.runs / f"config-{name}.yaml",
@@ -104,6 +104,8 @@ def lay_out(
         disk=said.disk,
         audits=audits,
         failed=failed,
+        cluster=dask.cluster if experiment.engine == "dask" else "",
+        workers=None if dask.workers == "auto" else dask.workers,
         headers=headers,
     )
     return layout, text
@@ -217,7 +219,8 @@ def read_layout(path: Path | str) -> RunLayout:
         for unit in stored["units"]
     )
     where = (Path(stored["root"]), Path(stored["config"]), stored["digest"])
-    said = {name: stored[name] for name in ("threads", "device", "disk", "audits", "failed")}
+    names = ("threads", "device", "disk", "audits", "failed", "cluster", "workers")
+    said = {name: stored[name] for name in names if name in stored}
     return RunLayout(*where, units, **said)
 
 
@@ -277,6 +280,8 @@ def _plain(layout: RunLayout) -> dict[str, Any]:
         "disk": layout.disk,
         "audits": layout.audits,
         "failed": layout.failed,
+        "cluster": layout.cluster,
+        "workers": layout.workers,
     }
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from cellseg_pipe.config import UnitSettings
 from cellseg_pipe.cost import Cost, check_fits, predict_bytes
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.opening import OpenImage
+from cellseg_pipe.nets._info import SAM_PREFIX
 from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
@@ -219,17 +222,14 @@ def checked_engines(
     other : str
         How this machine computes, if that is not as the plan's did; else nothing.
     """
-    from cellseg_pipe.nets.engine import engine_for
-
     engines, other = [], ""
     facts = unit.facts
     for about, planned, expected in zip(
         facts["models"], facts["numerics"], facts["canary"], strict=True
     ):
-        precision = planned.split()[1]
-        engine = engine_for(
-            about["path"], device=facts["device"], precision=precision, threads=threads
-        )
+        path = about["path"]
+        form = Form(facts["device"], planned.split()[1], threads)
+        engine = _loaded(path, _written(path), form=form)
         if engine.sha256 != about["sha256"]:
             raise NotThisMachine(
                 f"model {about['path']} was changed since it was planned. Start the run again."
@@ -239,6 +239,28 @@ def checked_engines(
             _check_allowed(f"{facts['unit']}: this machine computes as {other}", planned, numerics)
         engines.append(engine)
     return tuple(engines), other
+
+
+def _written(model: str) -> int:
+    from cellseg_pipe.nets.catalog import resolve
+
+    return os.stat(resolve(model.removeprefix(SAM_PREFIX))).st_mtime_ns
+
+
+class Form(NamedTuple):
+    """How a network is to run."""
+
+    device: str
+    precision: str
+    threads: int | None
+
+
+@lru_cache(maxsize=2)  # the network, and that of the side views: later jobs of a process have them
+def _loaded(path: str, _written: int, *, form: Form) -> AnyEngine:
+    from cellseg_pipe.nets.engine import engine_for
+
+    device, precision, threads = form
+    return engine_for(path, device=device, precision=precision, threads=threads)
 
 
 def _check_allowed(here: str, planned: str, numerics: str) -> None:

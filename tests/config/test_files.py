@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 EXAMPLES = (
     *("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images", "regions"),
-    "nuclei-and-cells",
+    *("nuclei-and-cells", "dask-on-slurm"),
 )
 FILES = [CONFIG / "config.yaml", *(CONFIG / "examples" / f"{name}.yaml" for name in EXAMPLES)]
 

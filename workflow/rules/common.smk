@@ -26,14 +26,37 @@ onerror:
     RUN.fail()
 
 
-# Between stages of many jobs: without it each job of the one waits for each of the other.
-rule gate:
-    input:
-        RUN.gated,
-    output:
-        RUN.gate,
-    log:
-        RUN.log("{stage}").replace("{batch}", "gate"),
-    localrule: True
-    shell:
-        "touch {output:q} > {log:q} 2>&1"
+if RUN.spreading.asked:
+    # With engine dask: all jobs of a stage in one, which starts the workers.
+
+    rule spread:
+        input:
+            RUN.spreading.inputs,
+        output:
+            RUN.gate,
+        log:
+            RUN.log("{stage}").replace("{batch}", "all"),
+        benchmark:
+            RUN.benchmark("{stage}").replace("{batch}", "all")
+        threads: RUN.spreading.threads
+        resources:
+            **RUN.spreading.resources,
+        params:
+            config=RUN.config,
+        shell:
+            "cellseg job {wildcards.stage} {params.config:q} {wildcards.unit:q} --spread"
+            " --threads {threads} > {log:q} 2>&1"
+
+else:
+    # Between stages of many jobs: without it each job of the one waits for each of the other.
+
+    rule gate:
+        input:
+            RUN.gated,
+        output:
+            RUN.gate,
+        log:
+            RUN.log("{stage}").replace("{batch}", "gate"),
+        localrule: True
+        shell:
+            "touch {output:q} > {log:q} 2>&1"

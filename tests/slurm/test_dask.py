@@ -1,0 +1,62 @@
+"""Workers of engine dask as jobs of Slurm: cancelled while they work and while they wait."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import yaml
+
+from tests.workflow import runs
+
+pytestmark = pytest.mark.slurm
+PATIENCE_S = 900
+
+
+def test_workers_are_jobs_and_those_that_are_cancelled_are_replaced(
+    cluster, finished, tmp_path, site
+):
+    site("partition: cpu\nwalltime_minutes: 60\n")
+    said = {"cluster": "slurm", "workers": 2}
+    resources = {"threads": 1, "device": "cpu", "memory_gb": 2.5}
+    config = runs.experiment(
+        tmp_path / "my.yaml", [finished.cwd / "a.tif"], "out", dask=said, resources=resources
+    )
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"engine": "dask"}))
+    cluster.ask("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
+    command = [sys.executable, "-m", "cellseg_pipe.cli", "run", str(config)]
+    with (tmp_path / "said.txt").open("w") as out:
+        child = subprocess.Popen(
+            command, cwd=tmp_path, env=runs.environment(), stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        cancelled = disturb(cluster, child, tmp_path / "out")
+        assert child.wait(PATIENCE_S) == 0, (tmp_path / "said.txt").read_text()
+    finally:
+        child.kill()
+        child.wait()
+        cluster.ask("scontrol", "update", "nodename=n2", "state=resume")
+    assert runs.results(tmp_path / "out") == finished.results
+    jobs = cluster.jobs()
+    assert len(jobs) >= 2 + len(cancelled)
+    assert {job["Partition"] for job in jobs} == {"cpu"}
+    assert {job["TimeLimit"] for job in jobs} == {"01:00:00"}
+    assert not any("gpu" in job.get("TresPerJob", "") for job in jobs)
+    assert not cluster.jobs("PENDING", "RUNNING")
+
+
+def disturb(cluster, child, out):
+    """Cancel each job once there is a worker; ask the dashboard meanwhile."""
+    end = time.monotonic() + PATIENCE_S
+    while not list(out.glob("runs/a/*/claims/*")) and not list(out.glob("runs/a/plan-*/*")):
+        assert child.poll() is None and time.monotonic() < end, out
+        time.sleep(0.2)
+    (file,) = (out / "runs" / "dashboards").iterdir()
+    address = json.loads(file.read_text())["address"].replace("/status", "/health")
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        assert answer.read() == b"ok"
+    jobs = [job["JobId"] for job in cluster.jobs("PENDING", "RUNNING")]
+    cluster.ask("scancel", *jobs)
+    return jobs
