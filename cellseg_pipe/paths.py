@@ -22,7 +22,7 @@ IMAGES = "images.json"
 # What lies beside the folders of the units; compared without case, as some file systems do.
 RESERVED = {
     *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
-    *("logs", "runs"),
+    *("benchmarks.parquet", "logs", "runs"),
 }
 
 
@@ -91,6 +91,11 @@ class RunPaths:
     def cells(self) -> Path:
         """The table of the cells of all units, where there are several: a folder of parts."""
         return self.root / "cells.parquet"
+
+    @property
+    def benchmarks(self) -> Path:
+        """The table of all jobs: what each took."""
+        return self.root / "benchmarks.parquet"
 
     @property
     def failed(self) -> Path:
@@ -321,6 +326,11 @@ class StagePaths:
     def done(self, batch: int) -> Path:
         """Return the file that says that a batch is done, and by which files."""
         return self.root / "done" / f"{batch:04d}.json"
+
+    def took(self, batch: int) -> Path:
+        """Return what the attempts on a batch took, a line each; it outlives the stage's folder."""
+        name = f"{self.stage}-{self.digest}.{batch:04d}.jsonl"
+        return self.unit.run.logs / self.unit.root.name / name
 
     @property
     def costs(self) -> Path:

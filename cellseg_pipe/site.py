@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints, ValidationError
 
-from cellseg_pipe.config._kinds import Count, Section
+from cellseg_pipe.config._kinds import Count, Factor, Section, Text
 from cellseg_pipe.config._problems import ConfigError, Problem
 from cellseg_pipe.config._wording import problems_in
 from cellseg_pipe.config._yaml import plain, read_yaml
 
-__all__ = ["PLACES", "Gpu", "Site", "load_site", "site_file"]
+__all__ = ["PLACES", "Gpu", "Prices", "Site", "load_site", "site_file"]
 
 VARIABLE = "CELLSEG_SITE"
 PLACES = (Path("~/.config/cellseg_pipe/site.yaml"), Path("/etc/cellseg_pipe/site.yaml"))
@@ -39,6 +39,17 @@ class Gpu(Section):
     """Further options of sbatch."""
 
 
+class Prices(Section):
+    """What is charged for the time that jobs were given."""
+
+    cpu_hour: Factor = 0.0
+    """Of one core for an hour."""
+    gpu_hour: Factor = 0.0
+    """Of one GPU for an hour, beside its cores."""
+    currency: Text
+    """In which money, as EUR."""
+
+
 class Site(Section):
     """What a cluster is like. All of it may be left out."""
 
@@ -58,6 +69,10 @@ class Site(Section):
     """The longest time a job may ask for: it stops before that, and the next one goes on."""
     orphans: Literal["refuse", "wait", "cancel"] = "refuse"
     """What a start does where jobs of an earlier one are left in the queue."""
+    container: Text | None = None
+    """Image of Apptainer in which jobs run if --software-deployment-method says apptainer."""
+    prices: Prices | None = None
+    """What is charged; with it summary.json says what a run cost."""
 
 
 def site_file() -> Path | None:

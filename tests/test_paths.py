@@ -18,7 +18,7 @@ NAMES = st.text(st.characters(), min_size=1, max_size=300).filter(
 def test_published_names_are_the_contract():
     run = RunPaths("out")
     unit = run.unit("s1-nuclei")
-    names = [run.config, run.plan, run.summary, run.report, run.logs, run.runs]
+    names = [run.config, run.plan, run.summary, run.report, run.logs, run.runs, run.benchmarks]
     names += [unit.labels, unit.cells, unit.outlines, unit.conflicts]
     assert [path.as_posix() for path in names] == [
         "out/config.yaml",
@@ -27,6 +27,7 @@ def test_published_names_are_the_contract():
         "out/report.html",
         "out/logs",
         "out/runs",
+        "out/benchmarks.parquet",
         "out/s1-nuclei/labels.ome.zarr",
         "out/s1-nuclei/cells.parquet",
         "out/s1-nuclei/outlines.parquet",

@@ -12,6 +12,7 @@ from cellseg_pipe import __version__
 from cellseg_pipe.cli._pipeline import add_pipeline
 from cellseg_pipe.cli._qc import add_qc
 from cellseg_pipe.cli._segment import add_segment
+from cellseg_pipe.cli._setup import add_setup
 from cellseg_pipe.cli._train import add_train
 
 __all__ = ["main"]
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="name", required=True)
     for add in (
         add_segment,
+        add_setup,
         add_pipeline,
         add_train,
         add_qc,

@@ -22,35 +22,9 @@ def add_pipeline(
     common : ArgumentParser
         What all commands take.
     """
-    adders = (_add_init, _add_plan, _add_run, _add_status, _add_cancel, _add_clean)
+    adders = (_add_plan, _add_run, _add_status, _add_cancel, _add_clean)
     for add in (*adders, _add_validate, _add_job):
         add(commands, common)
-
-
-def _add_init(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "init",
-        parents=[common],
-        help="write an experiment file for images",
-        description="Read what image files say of themselves and write an experiment file that"
-        " suits them, with comments.",
-    )
-    parser.add_argument("images", nargs="+", help="files, stores, folders, patterns, URLs")
-    parser.add_argument(
-        "-o", "--config", type=Path, default=Path("cellseg.yaml"), help="the file to write"
-    )
-    parser.add_argument("--output", default="results", help="folder of the results")
-    parser.add_argument("--model", default="nuclei", help="name or file of a model")
-    parser.set_defaults(command=_init)
-
-
-def _init(options: argparse.Namespace) -> None:
-    from cellseg_pipe.stages import propose
-
-    for line in propose.run(
-        options.images, options.config, output_dir=options.output, model=options.model
-    ):
-        print(line)
 
 
 def _add_plan(commands: Commands[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
@@ -253,7 +227,7 @@ def _job(options: argparse.Namespace) -> None:
     if options.stage in BRANCHES:
         BRANCHES[options.stage](options)
         return
-    from cellseg_pipe.stages import jobs
+    from cellseg_pipe.stages import jobs, took
 
     if options.stage == "summary":
         jobs.finish(options.config)
@@ -268,6 +242,7 @@ def _job(options: argparse.Namespace) -> None:
             options.stage,
             batch=options.batch,
             threads=options.threads,
+            since=took.of_process(),
         )
 
 

@@ -6,6 +6,7 @@ import difflib
 import glob
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,9 +22,9 @@ from pydantic import (
 )
 
 __all__ = [
-    "Auto", "ChannelNumber", "ClusterName", "Count", "Edges", "Factor", "Folder", "Length",
-    "ModelName", "NgffVersion", "Number", "Pixels", "Place", "Reach", "Section", "Share", "Sigma",
-    "Size", "Switch", "Text", "Zoom",
+    "Auto", "ChannelNumber", "ClusterName", "Command", "Count", "Edges", "Factor", "Folder",
+    "Length", "ModelName", "NgffVersion", "Number", "Pixels", "Place", "Reach", "Section", "Share",
+    "Sigma", "Size", "Switch", "Text", "Zoom",
 ]  # fmt: skip
 
 LARGEST_PX = 1 << 40  # of a cell's area or volume
@@ -162,3 +163,29 @@ ClusterName = Annotated[
 Place = Annotated[Text, AfterValidator(_located)]
 Folder = Annotated[Text, AfterValidator(_here)]
 ModelName = Annotated[Text, AfterValidator(_model)]
+
+
+def _words(value: Any) -> Any:
+    """Return the words of a command, whose program is found from any folder."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError:
+            raise ValueError(f"needs quotes that are closed, got {value!r}.") from None
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(word, str) for word in value)
+    ):
+        raise ValueError(f"needs a command: a line, or a list of its words, got {value!r}.")
+    program = expanded(value[0])
+    if not program or (os.sep in program and not os.path.isabs(program)):
+        raise ValueError(f"needs the name of a program or its whole path, got {value[0]!r}.")
+    return (program, *value[1:])
+
+
+Command = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_words),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]

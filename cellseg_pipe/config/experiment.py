@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from cellseg_pipe.config import _rules
-from cellseg_pipe.config._kinds import Auto, ChannelNumber, Length, Place, Section, Text
+from cellseg_pipe.config._kinds import Auto, ChannelNumber, Command, Length, Place, Section, Text
 from cellseg_pipe.config._problems import RuleError
 from cellseg_pipe.config._sections import (
     Channels,
@@ -88,6 +88,8 @@ class Experiment(Section):
     """What spreads the work: one process, jobs of Snakemake, or dask."""
     dask: Dask = Dask()
     """Where the engine dask has its workers."""
+    on_finish: Command | None = None
+    """Command that is run when a run has ended, well or not; it gets the path of summary.json."""
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cellseg_pipe.config import experiment_of
 from cellseg_pipe.config._yaml import read_yaml
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import _train_layout
@@ -188,12 +189,15 @@ class Asked:
         The file in effect; empty in jobs.
     scoring : Scoring, optional
         What is scored.
+    on_finish : tuple of str, optional
+        What is run when the run has ended; not in jobs.
     """
 
     layout: RunLayout
     branches: Branches
     text: str = ""
     scoring: Any = None
+    on_finish: tuple[str, ...] | None = None
 
     def keep(self) -> None:
         """Write down what jobs read."""
@@ -228,10 +232,13 @@ def ask(config: Mapping[str, Any], *, source: str | None) -> Asked:
     """
     config = typed(config, read_yaml(Path(source)).data if source else {})
     given = {key: value for key, value in config.items() if key != "evaluate"}
+    on_finish = None
     if _train_layout.is_training(given):
         layout, text = _train_layout.lay_out(given, source=source)
     else:
-        layout, text = lay_out(given, source=source)
+        experiment = experiment_of(given, source=source)
+        on_finish = experiment.on_finish
+        layout, text = lay_out(experiment)
     os.environ[LAYOUT] = str(layout.file)
     os.environ.pop(SCORING, None)
     scoring = None
@@ -240,7 +247,8 @@ def ask(config: Mapping[str, Any], *, source: str | None) -> Asked:
 
         scoring = evaluate_run.lay_out(config["evaluate"], layout, source=source)
         os.environ[SCORING] = str(scoring.file)
-    return Asked(layout, Branches(layout, text, scoring.file if scoring else None), text, scoring)
+    branches = Branches(layout, text, scoring.file if scoring else None)
+    return Asked(layout, branches, text, scoring, on_finish)
 
 
 def workflow_error(text: str) -> Exception:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cellseg_pipe.engines._snakemake_branches import workflow_error
 from cellseg_pipe.machine import available_bytes, available_threads
 from cellseg_pipe.paths import StagePaths, safe_name
 from cellseg_pipe.site import Site
 from cellseg_pipe.stages._run_layout import BUNDLE, SMALL, RunLayout
 from cellseg_pipe.stages.costs import planned_costs
 
-__all__ = ["Needs"]
+__all__ = ["Needs", "container_of"]
 
 LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
 BESIDE_MB = 500
@@ -26,6 +27,12 @@ NETWORK = ("plan", "predict", "bundle", "train", "restore")
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
 LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
 LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
+
+
+NO_CONTAINER = (
+    "--software-deployment-method apptainer needs an image: build one (envs/cellseg_pipe.def) and"
+    " name it in the site file as container: /path/cellseg_pipe.sif, or leave the option out."
+)
 
 
 class Needs:
@@ -210,3 +217,21 @@ class Needs:
 
         self._bundles = self._bundles or bundle_costs(self._layout)
         return asdict(self._bundles[name]) if self._bundles else {}
+
+
+def container_of(site: Site) -> str:
+    """Return the image in which jobs run.
+
+    Parameters
+    ----------
+    site : Site
+        What the cluster is like.
+
+    Returns
+    -------
+    str
+        As Apptainer takes it; that there is none is an error.
+    """
+    if site.container is None:
+        raise workflow_error(NO_CONTAINER)
+    return site.container

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.evaluate_run import score
 from cellseg_pipe.stages.jobs import Job, bundle_jobs, finish, open_jobs, run_bundle, run_job
 from cellseg_pipe.stages.layout import forget_failures, layout_of
+from cellseg_pipe.stages.on_finish import told
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.room import check_room
 from cellseg_pipe.stages.unit import UnitRun
@@ -48,10 +50,12 @@ def run(
     """
     paths = RunPaths(Path(experiment.output.dir))
     paths.root.mkdir(parents=True, exist_ok=True)
-    with idle(paths.root, job="cellseg run"):
+    # Whoever is told when it ends may use the folder: by then nobody holds it.
+    with contextlib.ExitStack() as at_end, idle(paths.root, job="cellseg run"):
         layout = layout_of(experiment)
         check_room(layout)
         forget_failures(layout)
+        at_end.enter_context(told(experiment.on_finish, layout))
         found, large = with_images(experiment), set(layout.names)
         wanted = (unit for unit in units_of(found) if unit.name in large)
         for _, several in itertools.groupby(wanted, key=lambda unit: unit.image.name):

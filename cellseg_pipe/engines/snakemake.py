@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cellseg_pipe.engines._queue import settle_orphans
 from cellseg_pipe.engines._snakemake_branches import (
@@ -16,12 +16,13 @@ from cellseg_pipe.engines._snakemake_branches import (
     asked_before,
     workflow_error,
 )
-from cellseg_pipe.engines._snakemake_needs import Needs
+from cellseg_pipe.engines._snakemake_needs import Needs, container_of
 from cellseg_pipe.engines._snakemake_spread import Spreading
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.site import Site, load_site
 from cellseg_pipe.stages.layout import forget_failures
+from cellseg_pipe.stages.on_finish import tell
 from cellseg_pipe.stages.room import check_room
 
 __all__ = ["SNAKEFILE", "Workflow", "on_cluster"]
@@ -125,6 +126,14 @@ class Workflow:
         if site.max_jobs is not None and self._workflow.is_main_process:
             known["_nodes"] = min(site.max_jobs, known["_nodes"].value)
         return site
+
+    @property
+    def container(self) -> str | None:
+        """Image in which jobs run; None unless that is asked for."""
+        methods = self._workflow.deployment_settings.deployment_method
+        if not any(each.name == "APPTAINER" for each in methods):
+            return None
+        return container_of(self._read_site())
 
     @property
     def root(self) -> str:
@@ -284,8 +293,24 @@ class Workflow:
         if self._site is not None:
             settle_orphans(self._layout.root, self._site.orphans, besides=self._job)
 
+    def succeed(self) -> None:
+        """Let other runs have the folder, and tell whom the experiment names."""
+        self.end()
+        self._tell("finished")
+
     def fail(self) -> None:
-        """Say what could not be segmented, and let other runs have the folder."""
+        """Say what could not be segmented, let other runs have the folder, and tell likewise."""
+        try:
+            self._say_failed()
+        finally:
+            self.end()
+        self._tell("failed")
+
+    def _tell(self, status: Literal["finished", "failed"]) -> None:
+        if fault := tell(self._asked.on_finish, self._layout, status=status):
+            self._workflow.logger_manager.logger.warning(fault)
+
+    def _say_failed(self) -> None:
         from cellseg_pipe.stages.audit import Incomplete  # here: most runs do without
         from cellseg_pipe.stages.summary import SomeFailed, finish
 
@@ -295,8 +320,6 @@ class Workflow:
             self._workflow.logger_manager.logger.error(str(error))
         except (Incomplete, OSError) as error:  # the next start goes on
             self._workflow.logger_manager.logger.debug(str(error))
-        finally:
-            self.end()
 
     def end(self) -> None:
         """Let other runs have it."""

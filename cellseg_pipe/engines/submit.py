@@ -49,7 +49,9 @@ def submit(config: Path, *, profile: Path) -> str:
             f" it with cellseg status {root}, or end it with cellseg cancel {root}."
         )
     program = [sys.executable, "-m", "cellseg_pipe.cli", "run", str(config.resolve())]
-    program += ["--engine", "snakemake", "--profile", str(profile.resolve())]
+    # What is no path here is the name of a profile that Snakemake knows.
+    known = profile.resolve() if profile.exists() else profile
+    program += ["--engine", "snakemake", "--profile", str(known)]
     number = _sbatch(root, shlex.join(program))
     return (
         f"submitted as job {number}, which submits the others; cellseg status {root} tells how far"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from cellseg_pipe.stages import (
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.layout import read_layout
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
+from cellseg_pipe.stages.took import Usage, recorded
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = [
@@ -176,8 +177,15 @@ def _batches(unit: UnitRun, stage: str, n: int) -> Iterator[Job]:
         yield Job(stage, batch, unit.stage(stage).done(batch))
 
 
-def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None) -> None:
-    """Run one job; what is done already is left as it is.
+def run_job(
+    unit: UnitRun,
+    stage: str,
+    *,
+    batch: int,
+    threads: int | None = None,
+    since: Usage | None = None,
+) -> None:
+    """Run one job and write down what it took; what is done already is left as it is.
 
     Parameters
     ----------
@@ -189,9 +197,18 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         Which batch.
     threads : int, optional
         Threads to use.
+    since : Usage, optional
+        From when on it is measured; by default from now.
     """
+    work = _work(unit, stage, batch=batch, threads=threads)
+    with recorded(unit.stage(stage), batch, threads=threads, since=since):
+        work()
+
+
+def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Callable[[], object]:
+    """Return what does a job; it refuses a stage that there is not."""
     at = unit.stage
-    runs = {
+    runs: dict[str, Callable[[], object]] = {
         "prepare": lambda: prepare.run(unit),
         "plan": lambda: plan.plan_network(unit),
         "predict": lambda: predict.run(
@@ -226,11 +243,11 @@ def run_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None
         "audit": lambda: audit.run(unit),
     }
     if stage.startswith(LEVEL):
-        paint.run_level(unit, level=int(stage.removeprefix(LEVEL)), threads=threads)
-    elif stage in runs:
-        runs[stage]()
-    else:
+        level = int(stage.removeprefix(LEVEL))
+        return lambda: paint.run_level(unit, level=level, threads=threads)
+    if stage not in runs:
         raise ValueError(f"there is no stage {stage!r}; stages are {', '.join(runs)}.")
+    return runs[stage]
 
 
 def _tiles(unit: UnitRun) -> None:
@@ -240,7 +257,13 @@ def _tiles(unit: UnitRun) -> None:
 
 
 def run_one(
-    config: Path | str, unit: str, stage: str, *, batch: int = 0, threads: int | None = None
+    config: Path | str,
+    unit: str,
+    stage: str,
+    *,
+    batch: int = 0,
+    threads: int | None = None,
+    since: Usage | None = None,
 ) -> None:
     """Run one job of an experiment file.
 
@@ -256,6 +279,8 @@ def run_one(
         Which batch.
     threads : int, optional
         Threads to use.
+    since : Usage, optional
+        From when on it is measured; by default from now.
     """
     experiment = load_experiment(config)
     if threads is not None and (stage in NETWORK or stage.startswith(BUNDLE)):
@@ -263,12 +288,14 @@ def run_one(
 
         torch.set_num_threads(threads)
     if unit in (SMALL, safe_name(SMALL)):
-        run_bundle(experiment, layout_beside(config), stage, threads=threads)
+        layout = layout_beside(config)
+        run_bundle(experiment, layout, stage, threads=threads, since=since)
         return
     names = {safe_name(each.name): each.name for each in units(experiment)}
     name = names.get(unit, unit)
     try:
-        run_job(open_unit(experiment, name), stage, batch=batch, threads=threads)
+        opened = open_unit(experiment, name)
+        run_job(opened, stage, batch=batch, threads=threads, since=since)
     except FAILURES as error:
         layout = layout_beside(config)
         if is_of_image(error) and name in layout.audits:
@@ -296,9 +323,14 @@ def bundle_jobs(layout: RunLayout) -> Iterator[Job]:
 
 
 def run_bundle(
-    experiment: Experiment, layout: RunLayout, stage: str, *, threads: int | None = None
+    experiment: Experiment,
+    layout: RunLayout,
+    stage: str,
+    *,
+    threads: int | None = None,
+    since: Usage | None = None,
 ) -> None:
-    """Run one of the jobs that segment small images.
+    """Run one of the jobs that segment small images, and write down what it took.
 
     Parameters
     ----------
@@ -310,12 +342,15 @@ def run_bundle(
         From `bundle_jobs`.
     threads : int, optional
         Threads to use.
+    since : Usage, optional
+        From when on it is measured; by default from now.
     """
-    if stage == PLAN:
-        bundle.plan(experiment, layout)
-        room.check_room(layout)
-    else:
-        bundle.run(experiment, layout, int(stage.removeprefix(BUNDLE)), threads=threads)
+    with recorded(layout.files(SMALL, stage), 0, threads=threads, since=since):
+        if stage == PLAN:
+            bundle.plan(experiment, layout)
+            room.check_room(layout)
+        else:
+            bundle.run(experiment, layout, int(stage.removeprefix(BUNDLE)), threads=threads)
 
 
 def layout_beside(config: Path | str) -> RunLayout:

@@ -80,8 +80,9 @@ def lay_out(
 
     if not isinstance(experiment, Experiment):
         experiment = experiment_of(experiment, source=source)
-    # Scores are a branch of their own: asking for them changes no run.
-    experiment = with_images(experiment).model_copy(update={"evaluate": None})
+    # Scores are a branch of their own, and who is told is no part of a result.
+    aside = {"evaluate": None, "on_finish": None}
+    experiment = with_images(experiment).model_copy(update=aside)
     paths, text = RunPaths(Path(experiment.output.dir)), dump(experiment)
     name = _digest(text)
     headers = Headers(paths.headers)

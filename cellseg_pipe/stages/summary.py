@@ -11,6 +11,7 @@ from typing import Any
 from cellseg_pipe import __version__
 from cellseg_pipe.io.gather import gather_tables
 from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.stages import benchmarks
 from cellseg_pipe.stages._failed import message
 from cellseg_pipe.stages._run_layout import SMALL, RunLayout
 from cellseg_pipe.stages.audit import Incomplete
@@ -42,6 +43,7 @@ def finish(layout: RunLayout, config: str) -> None:
         "n_cells": sum(facts["n_cells"] for facts in found.values()),
         "failed": failed,
         "units": found,
+        "resources": benchmarks.summed(benchmarks.gather(layout), benchmarks.known_prices()),
     }
     run = layout.paths
     for marker in run.runs.glob("finished-*.json"):

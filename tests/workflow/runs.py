@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -88,6 +89,17 @@ def jobs_in(text):
     assert jobs.pop("total") == sum(jobs.values())
     assert jobs.pop("all") == 1
     return jobs
+
+
+def copied(finished, folder):
+    """Copy a finished run, whose last job is then to be done again; return its file and results."""
+    out, config = folder / "out", folder / "my.yaml"
+    shutil.copytree(finished.out, out, symlinks=True)
+    said = yaml.safe_load(finished.config.read_text())
+    said["images"] = [{"path": str(finished.cwd / "a.tif")}]
+    said["output"]["dir"] = str(out)
+    config.write_text(yaml.safe_dump(said))
+    return config, out
 
 
 def results(out):

@@ -7,6 +7,10 @@ RUN = Workflow(config, workflow)
 workdir: RUN.root
 
 
+# Of no effect unless Snakemake is told to use containers.
+container: RUN.container
+
+
 wildcard_constraints:
     unit=r"[^/]+",
     digest=r"[0-9a-f]{12}",
@@ -19,7 +23,7 @@ onstart:
 
 
 onsuccess:
-    RUN.end()
+    RUN.succeed()
 
 
 onerror:

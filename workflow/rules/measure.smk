@@ -53,7 +53,8 @@ rule audit:
     params:
         config=RUN.config,
     shell:
-        "cellseg job audit {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
+        "cellseg job audit {params.config:q} {wildcards.unit:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule summary:

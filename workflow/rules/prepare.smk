@@ -11,7 +11,8 @@ rule prepare:
     params:
         config=RUN.config,
     shell:
-        "cellseg job prepare {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
+        "cellseg job prepare {params.config:q} {wildcards.unit:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule plan:

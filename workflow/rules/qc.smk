@@ -33,7 +33,7 @@ rule judge:
         config=RUN.config,
     shell:
         "cellseg job judge {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule sift:

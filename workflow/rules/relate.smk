@@ -33,7 +33,7 @@ rule match:
         config=RUN.config,
     shell:
         "cellseg job match {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule compartments:

@@ -32,7 +32,8 @@ rule tiles:
     params:
         config=RUN.config,
     shell:
-        "cellseg job tiles {params.config:q} {wildcards.unit:q} > {log:q} 2>&1"
+        "cellseg job tiles {params.config:q} {wildcards.unit:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule masks:

@@ -14,7 +14,7 @@ rule seams:
         config=RUN.config,
     shell:
         "cellseg job seams {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule number:
@@ -32,7 +32,7 @@ rule number:
         config=RUN.config,
     shell:
         "cellseg job number {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule link:
@@ -50,7 +50,7 @@ rule link:
         config=RUN.config,
     shell:
         "cellseg job link {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule chain:
@@ -68,7 +68,7 @@ rule chain:
         config=RUN.config,
     shell:
         "cellseg job chain {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule paint:
