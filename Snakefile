@@ -14,9 +14,10 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/bundle.smk"
 include: "workflow/rules/qc.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        RUN.goal,
+        RUN.goals,

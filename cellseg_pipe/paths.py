@@ -22,7 +22,7 @@ IMAGES = "images.json"
 # What lies beside the folders of the units; compared without case, as some file systems do.
 RESERVED = {
     *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
-    *("benchmarks.parquet", "logs", "runs"),
+    *("benchmarks.parquet", "logs", "report", "runs"),
 }
 
 

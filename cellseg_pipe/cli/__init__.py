@@ -11,6 +11,7 @@ from pathlib import Path
 from cellseg_pipe import __version__
 from cellseg_pipe.cli._pipeline import add_pipeline
 from cellseg_pipe.cli._qc import add_qc
+from cellseg_pipe.cli._report import add_report
 from cellseg_pipe.cli._segment import add_segment
 from cellseg_pipe.cli._setup import add_setup
 from cellseg_pipe.cli._train import add_train
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         add_pipeline,
         add_train,
         add_qc,
+        add_report,
         _add_evaluate,
         _add_models,
         _add_synth,

@@ -79,15 +79,26 @@ def _add_run(commands: Commands[argparse.ArgumentParser], common: argparse.Argum
 def _run(options: argparse.Namespace) -> int:
     if options.submit:
         return _submit(options)
+    from cellseg_pipe.cli._report import report_run
+    from cellseg_pipe.config import load_experiment
     from cellseg_pipe.engines import start
+    from cellseg_pipe.stages.summary import SomeFailed
 
-    return start.run(
-        options.config,
-        engine=options.engine,
-        cores=options.cores,
-        profile=options.profile,
-        dry_run=options.dry_run,
-    )
+    folder = Path(load_experiment(options.config).output.dir)
+    try:
+        status = start.run(
+            options.config,
+            engine=options.engine,
+            cores=options.cores,
+            profile=options.profile,
+            dry_run=options.dry_run,
+        )
+    except SomeFailed:
+        report_run(folder)  # which lists them
+        raise
+    if status == 0 and not options.dry_run:
+        report_run(folder)
+    return status
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -257,9 +268,12 @@ def _job_train(options: argparse.Namespace) -> None:
 
 
 def _job_evaluate(options: argparse.Namespace) -> None:
+    from cellseg_pipe.cli._report import report_run
     from cellseg_pipe.stages import evaluate_run
 
     evaluate_run.run_job(options.config)
+    # A report of a run that is being finished comes later, or is followed by this one.
+    report_run(evaluate_run.read_scoring(options.config).root)
 
 
 BRANCHES = {"train": _job_train, "evaluate": _job_evaluate}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ SWITCHES = (
     ("no-fill", "fill", False, "leave holes in cells"),
     ("drop-border", "keep_border", False, "drop cells that touch the border of the image"),
 )
-EXTRAS = ("csv", "parquet", "flows", "overlay", "outlines", "rois", "geojson", "seg")
+EXTRAS = ("csv", "parquet", "flows", "overlay", "figure", "outlines", "rois", "geojson", "seg")
 
 
 def add_segment(
@@ -106,6 +107,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,..",
         help=f"what else to write: {', '.join(EXTRAS)}; none (csv)",
     )
+    files.add_argument(
+        "--save-figure",
+        action="store_true",
+        help="write image, outlines, flow and probability side by side as a PNG",
+    )
+    files.add_argument("--show", action="store_true", help="the same, and open it on the screen")
     files.add_argument("--recursive", action="store_true", help="search folders in folders")
     files.add_argument("--overwrite", action="store_true", help="replace other results")
 
@@ -113,11 +120,15 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _segment(options: argparse.Namespace) -> int:
     from cellseg_pipe.stages import segment
 
+    if options.show:
+        _check_screen()
+    figure = ("figure",) if options.show or options.save_figure else ()
+    extras = dict.fromkeys((*options.save, *figure))
     jobs = segment.jobs_for(
         options.images,
         options.out,
         label_format=options.format,
-        extras=[name for name in options.save if name not in ("", "none")],
+        extras=[name for name in extras if name not in ("", "none")],
         recursive=options.recursive,
     )
     names = [row[0].replace("-", "_") for row in NUMBERS] + [
@@ -139,7 +150,28 @@ def _segment(options: argparse.Namespace) -> int:
     print(f"{counts['done']} segmented, {counts['skipped']} done before, {len(failed)} failed")
     for outcome in failed:
         print(f"failed: {outcome.text}", file=sys.stderr)
+    if options.show:
+        for outcome in outcomes:
+            _open_picture(outcome.job.extras["figure"])
     return 1 if failed else 0
+
+
+def _check_screen() -> None:
+    """Refuse before the long work what nobody could see."""
+    named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if sys.platform.startswith("linux") and not named:
+        raise ValueError(
+            "--show needs a screen, and neither DISPLAY nor WAYLAND_DISPLAY is set. Use"
+            " --save-figure, and open the file where there is one."
+        )
+
+
+def _open_picture(path: Path) -> None:
+    from PIL import Image
+
+    if path.exists():  # not there if the image has failed
+        with Image.open(path) as picture:
+            picture.show(title=path.name)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

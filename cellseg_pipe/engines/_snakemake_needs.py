@@ -19,6 +19,7 @@ __all__ = ["Needs", "container_of"]
 LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
 BESIDE_MB = 500
 LEAST_MINUTES = 20
+PAGE_MB, PAGE_MINUTES = 2500, 60  # of the report, whatever the number of cells
 MARGIN = 1.5  # of predicted minutes
 GROWTH = 1.5  # of memory with each attempt
 CLUSTER_THREADS = 4  # of a job, where the machine that starts it says nothing of those that run it
@@ -179,6 +180,21 @@ class Needs:
             return self.capped(math.ceil(max(LEAST_MINUTES, seconds / 60 * MARGIN) * attempt))
 
         return needed
+
+    def page(self) -> dict[str, Any]:
+        """Return the resources of the job that draws the report.
+
+        Returns
+        -------
+        dict
+            As of a stage.
+        """
+
+        def needed(_wildcards: Any, attempt: int = 1) -> int:
+            return math.ceil(PAGE_MB * GROWTH ** (attempt - 1))
+
+        said = {"mem_mb": needed, "runtime": self.capped(PAGE_MINUTES)}
+        return said | self.place(network=False)
 
     def capped(self, minutes: int) -> int:
         """Return a run time that the site allows: what is not done by then, the next job does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ class Workflow:
         self._site = self._read_site() if on_cluster(workflow) else None
         self._needs = Needs(self._layout, self._site)
         self.threads, self.resources = self._needs.threads, self._needs.resources
+        self.page_resources = self._needs.page()
         self.spreading = Spreading(self._layout, self._needs)
         # Jobs are run by the program of this very environment, active or not.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -156,9 +158,14 @@ class Workflow:
         return self._asked.branches
 
     @property
-    def goal(self) -> str:
+    def goals(self) -> list[str]:
         """What a start without a target makes."""
-        return self.branches.trained if self.branches.trains else self.marker
+        return [self.branches.trained] if self.branches.trains else [self.marker, self.page]
+
+    @property
+    def page(self) -> str:
+        """The page for people."""
+        return self._layout.inside(self._layout.paths.report)
 
     @property
     def audits(self) -> list[str]:
@@ -299,7 +306,7 @@ class Workflow:
         self._tell("finished")
 
     def fail(self) -> None:
-        """Say what could not be segmented, let other runs have the folder, and tell likewise."""
+        """Say and show what could not be segmented, free the folder, and tell likewise."""
         try:
             self._say_failed()
         finally:
@@ -318,6 +325,9 @@ class Workflow:
             finish(self._layout, self._layout.config.read_text())
         except SomeFailed as error:
             self._workflow.logger_manager.logger.error(str(error))
+            # A page of what was done, and of why the rest was not.
+            program = [sys.executable, "-m", "cellseg_pipe.cli", "report", self.root]
+            subprocess.run(program, check=False, capture_output=True)
         except (Incomplete, OSError) as error:  # the next start goes on
             self._workflow.logger_manager.logger.debug(str(error))
 

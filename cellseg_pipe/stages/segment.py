@@ -22,7 +22,7 @@ from cellseg_pipe.io.rois import write_geojson, write_outlines_text, write_roi_z
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.nets.engine import AnyEngine, engine_for
-from cellseg_pipe.plot import overlay
+from cellseg_pipe.plot import overlay, show
 from cellseg_pipe.segmentation import Segmentation, segment
 
 __all__ = ["EXTRAS", "LABEL_SUFFIXES", "Job", "Outcome", "jobs_for", "run"]
@@ -36,6 +36,7 @@ EXTRAS = {
     "parquet": "_cells.parquet",
     "flows": "_flows.tif",
     "overlay": "_overlay.png",
+    "figure": "_figure.png",
     "outlines": "_outlines.txt",
     "rois": "_rois.zip",
     "geojson": "_cells.geojson",
@@ -336,6 +337,7 @@ def _write(job: Job, image: Image, found: Segmentation) -> None:
         "parquet": lambda path: write_table(path, found.table),
         "flows": lambda path: write_flows(path, found.flow, found.logit),
         "overlay": lambda path: write_overlay(path, _shown(image, found)),
+        "figure": lambda path: write_overlay(path, _figure(image, found)),
         "outlines": lambda path: write_outlines_text(path, found.labels),
         "rois": lambda path: write_roi_zip(path, found.labels),
         "geojson": lambda path: write_geojson(path, found.labels),
@@ -354,8 +356,22 @@ def _write(job: Job, image: Image, found: Segmentation) -> None:
 
 def _shown(image: Image, found: Segmentation) -> np.ndarray:
     """Return the picture of an image with outlines; of a volume its middle plane."""
-    pixels, labels = image.pixels, found.labels
+    return overlay(*_plane(image, found.labels))
+
+
+def _figure(image: Image, found: Segmentation) -> np.ndarray:
+    """Return image, outlines, flow and probability side by side; of a volume its middle plane."""
+    pixels, labels = _plane(image, found.labels)
+    flow, logit = found.flow, found.logit
+    if logit.ndim == 3:
+        middle = logit.shape[0] // 2
+        flow, logit = flow[:, middle], logit[middle]
+    return show(pixels, labels, flow=flow, logit=logit)
+
+
+def _plane(image: Image, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pixels = image.pixels
     if labels.ndim == 3:
         middle = labels.shape[0] // 2
         pixels, labels = pixels[:, middle], labels[middle]
-    return overlay(pixels if image.rgb else pixels[0], labels)
+    return pixels if image.rgb else pixels[0], labels

@@ -98,6 +98,6 @@ def test_jobs_of_two_images_and_two_targets(clone, tmp_path):
     assert done.returncode == 0, done.stdout
     once = dict.fromkeys(("plan", "tiles", "number", "paint", "qc", "audit"), 4)
     twice = dict.fromkeys(("predict", "masks", "measure"), 8)
-    assert runs.jobs_in(done.stdout) == once | twice | {"summary": 1}
+    assert runs.jobs_in(done.stdout) == once | twice | {"summary": 1, "report": 1}
     for unit in ("b-nuclei", "b-large", "c-nuclei", "c-large"):
         assert f"unit={unit}," in done.stdout

@@ -22,7 +22,7 @@ def many(tmp_path_factory):
     for number in range(N_IMAGES):
         runs.picture(cwd / "images" / f"i{number}.tif", shape=SHAPE, seed=number)
     config = runs.experiment(cwd / "my.yaml", ["images"], "out", tiles={"batches": {"bundles": 3}})
-    assert runs.planned(config, cwd=cwd) == {"plan": 1, "bundle": 3, "summary": 1}
+    assert runs.planned(config, cwd=cwd) == {"plan": 1, "bundle": 3, "summary": 1, "report": 1}
     runs.run(config, cwd=cwd)
     return cwd, config
 
@@ -52,7 +52,7 @@ def test_a_job_asks_for_what_the_largest_image_takes(many):
     plan = next((cwd / "out" / "runs").glob("small_images~*/plan-*/plan.json"))
     assert 3e8 < json.loads(plan.read_text())["memory_bytes"] < 1.5e9
     said = runs.run(config, "--dry-run", "--forceall", "--set-resources", "plan:runtime=7", cwd=cwd)
-    assert runs.jobs_in(said) == {"plan": 1, "bundle": 3, "summary": 1}
+    assert runs.jobs_in(said) == {"plan": 1, "bundle": 3, "summary": 1, "report": 1}
 
 
 def spoil(image):
@@ -77,15 +77,16 @@ def test_an_image_that_is_added_or_bad_is_done_alone(many):
     assert f"z: {image} cannot be read" in done.stdout
     failed = json.loads((cwd / "out" / "failed.json").read_text())
     assert list(failed) == ["z"]
+    assert "Images that failed" in (cwd / "out" / "report.html").read_text()
     assert not cs.open_result(cwd / "out").is_complete
     after = runs.results(cwd / "out")
     assert {k: v for k, v in after.items() if k != "cells.parquet/part-00000.parquet"} == {
         k: v for k, v in before.items() if k != "cells.parquet/part-00000.parquet"
     }
     # The next start tries the bad one again, and no other job.
-    assert runs.planned(config, cwd=cwd) == {"bundle": 1, "summary": 1}
+    assert runs.planned(config, cwd=cwd) == {"bundle": 1, "summary": 1, "report": 1}
     runs.picture(image, shape=SHAPE, seed=99)
-    assert runs.planned(config, cwd=cwd) == {"bundle": 1, "summary": 1}
+    assert runs.planned(config, cwd=cwd) == {"bundle": 1, "summary": 1, "report": 1}
     runs.run(config, cwd=cwd)
     run = cs.open_result(cwd / "out")
     assert run.is_complete and len(run.units) == N_IMAGES + 1

@@ -16,7 +16,7 @@ PREDICT = {"predict": 2, "tiles": 1}
 CELLS = {"masks": 2, "number": 1, "paint": 1}
 ROWS = {"measure": 2}
 LOOKS = {"qc": 1}
-END = {"audit": 1, "summary": 1}
+END = {"audit": 1, "summary": 1, "report": 1}
 
 
 def test_all_jobs_of_a_run(finished):
@@ -49,7 +49,7 @@ def same_model(cwd):
 CHANGES = {
     "what results do not depend on": (
         {"resources": {"memory_gb": 2.5}, "targets": same_model},
-        {"summary": 1},
+        {"summary": 1, "report": 1},
     ),
     "export": ({"output": {"export": ["csv"]}}, END),
     "qc": ({"qc": {"flag": {"border": "flag"}}}, END),
@@ -97,7 +97,7 @@ def test_a_run_that_was_moved_is_known_again(finished):
     moved = finished.cwd / "moved"
     shutil.copytree(finished.out, moved)
     config = runs.experiment(finished.cwd / "moved.yaml", ["a.tif"], "moved")
-    assert runs.planned(config, cwd=finished.cwd) == {"summary": 1}
+    assert runs.planned(config, cwd=finished.cwd) == {"summary": 1, "report": 1}
     shutil.rmtree(moved)
 
 

@@ -15,7 +15,7 @@ TARGETS = {
 MADE = {"tiles": 2, "paint": 2, "measure": 2}
 RELATED = {"overlap": 1, "match": 1, "compartments": 1}
 TILES = {"batches": {"predict": 1, "masks": 1}}
-END = {"audit": 2, "summary": 1}
+END = {"audit": 2, "summary": 1, "report": 1}
 
 
 def experiment(path, out, **relate):

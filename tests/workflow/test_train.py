@@ -286,7 +286,7 @@ def test_what_training_asks_of_a_machine(workflow, tmp_path):
     said["augmentation"]["crop_px"] = 256
     large = Workflow(said, workflow).branches.memory_mb("train")(None)
     assert large - small(None) == pytest.approx(400 * 4 * (64 * 256**2 - 2 * 48**2) / 1e6, rel=0.01)
-    assert run.goal == run.branches.trained
+    assert run.goals == [run.branches.trained]
 
 
 def test_jobs_of_scoring_on_other_machines_read_files_alone(workflow, finished, truth, monkeypatch):
