@@ -24,6 +24,7 @@ from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.evaluate_run import score
 from cellseg_pipe.stages.jobs import finish, layout_beside
 from cellseg_pipe.stages.layout import forget_failures, layout_of, open_stages
+from cellseg_pipe.stages.on_finish import told
 from cellseg_pipe.stages.room import check_room
 
 __all__ = ["run", "spread"]
@@ -46,13 +47,15 @@ def run(experiment: Experiment, *, cores: int | None = None) -> RunPaths:
     """
     paths = RunPaths(Path(experiment.output.dir))
     paths.root.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
+    # Whoever is told when it ends may use the folder: by then nobody holds it.
+    with contextlib.ExitStack() as at_end, contextlib.ExitStack() as held:
         settle = partial(_settle, experiment, paths)
         lock = lock_of_run(paths, settle=settle, job="cellseg run, dask")
-        stack.push(lock.__exit__)
+        held.push(lock.__exit__)
         layout = layout_of(experiment)
         check_room(layout)
         forget_failures(layout)
+        at_end.enter_context(told(experiment.on_finish, layout))
         steps = Steps(open_stages(layout))
         if steps:
             needs = needs_of(experiment, n_jobs=steps.most(), cores=cores)

@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import psutil
 import pytest
 import yaml
+from pyarrow import parquet
 
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.engines import dask, process
 from cellseg_pipe.engines.stop import cancel
+from cellseg_pipe.stages.layout import read_layout
 from cellseg_pipe.stages.status import read_status
 from tests.pipeline import worker
 from tests.pipeline.conftest import scene
@@ -176,3 +179,21 @@ def test_a_bad_image_stops_no_other_and_is_named(tmp_path, picture, undisturbed)
         dask.run(load_experiment(tmp_path / "a.yaml"))
     assert "\n  b: plan, batch 0: " in str(caught.value)
     assert results_of(tmp_path / "out" / "a") == undisturbed
+
+
+def test_jobs_of_workers_are_rows_and_who_is_to_know_is_told(tmp_path, picture):
+    command = ["/bin/sh", "-c", f'echo "$CELLSEG_STATUS" >> {tmp_path / "told"}']
+    said = chosen(tmp_path, picture, on_finish=command)
+    dask.run(said)
+    dask.run(said)
+    rows = parquet.read_table(tmp_path / "out" / "benchmarks.parquet").to_pylist()
+    stages = list(read_layout(tmp_path / "out").jobs())
+    sizes = Counter(stage.kind for _, stage in stages for _ in range(stage.n_batches))
+    # A job that has none like it has the threads of both workers.
+    assert [(row["unit"], row["stage"], row["batch"], row["threads"]) for row in rows] == [
+        (unit, stage.name, batch, 2 if sizes[stage.kind] == 1 else 1)
+        for unit, stage in stages
+        for batch in range(stage.n_batches)
+    ]
+    assert {(row["attempt"], row["failed"]) for row in rows} == {(1, None)}
+    assert (tmp_path / "told").read_text() == "finished\n"
