@@ -32,7 +32,7 @@ NAME_BYTES = 200  # file systems take 255 with our endings
 # Names of files and folders in the output folder.
 TAKEN = {
     *("cells.parquet", "config.yaml", "failed.json", "plan.json", "report.html", "summary.json"),
-    *("benchmarks.parquet", "logs", "runs"),
+    *("benchmarks.parquet", "logs", "report", "runs"),
 }
 PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
 

@@ -47,7 +47,7 @@ def figure_of(image: NDArray[np.generic], result: Any, *, plane: int | None = No
         "image": to_rgb8(image),
         "outlines": overlay(image, labels),
         "cells": fill(image, labels),
-        "flow": fitted(flow_colors(flow), labels.shape),
+        "flow": fitted(flow_colors(flow)[..., :3], labels.shape),
         "probability": fitted(to_rgb8(probability(logit)), labels.shape),
     }
     figure = Figure(figsize=(INCHES * len(panels), INCHES), layout="constrained")

@@ -1,10 +1,8 @@
-"""How long the stages of a run took and how much memory, as logs and ledgers tell it."""
+"""How long the stages of a run took and how much memory, as its jobs and ledgers tell it."""
 
 from __future__ import annotations
 
-import csv
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import NotDone
 from cellseg_pipe.ledger._claims import read_holder
 from cellseg_pipe.ledger._index import load_index
@@ -20,8 +19,6 @@ from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.report.source import Run, UnitSource
 
 __all__ = ["StageTime", "seconds_by_tile", "stage_times"]
-
-LOG = re.compile(r"([a-z]+\d*)-([0-9a-f]{12})(?:\.\d+)?\.tsv")
 
 
 @dataclass
@@ -33,7 +30,7 @@ class StageTime:
     stage : str
         Its name.
     n_jobs : int
-        Whose time is known.
+        That ran.
     seconds, cpu_seconds : float
         Sums; nan where nothing is known.
     memory_bytes : float
@@ -62,63 +59,30 @@ def stage_times(run: Run) -> list[StageTime]:
     Returns
     -------
     list of StageTime
-        In the order of the stages: of the jobs that Snakemake measured, else from claims to done.
+        In the order of the stages, attempts that failed included; none of runs of earlier versions.
     """
-    found: dict[str, StageTime] = {}
-    layout = run.layout
-    if layout is None:
+    if not run.paths.benchmarks.exists():
         return []
-    for name, stage in layout.jobs():
-        known = found.setdefault(stage.kind, StageTime(stage.kind))
-        files = layout.files(name, stage.name)
-        folder = run.paths.logs / files.unit.root.name
-        measured = list(_benchmarks(folder, stage.name, stage.digest))
-        for seconds, cpu, memory in measured or _claimed(files, stage.n_batches):
-            known.n_jobs += 1
-            known.seconds = _plus(known.seconds, seconds)
-            known.cpu_seconds = _plus(known.cpu_seconds, cpu)
-            known.memory_bytes = np.fmax(known.memory_bytes, memory)
+    jobs = read_table(run.paths.benchmarks)
+    found: dict[str, StageTime] = {}
+    names = [str(name).rstrip("0123456789") for name in jobs["stage"]]
+    for kind in dict.fromkeys(names):
+        own = {name: column[np.array(names) == kind] for name, column in jobs.items()}
+        found[kind] = StageTime(
+            kind,
+            len({*zip(own["unit"], own["stage"], own["batch"], strict=True)}),
+            seconds=float(own["wall_s"].sum()),
+            cpu_seconds=float(own["cpu_s"].sum()),
+            memory_bytes=float(own["peak_bytes"].max()),
+        )
     for unit in run.units:
         for cost in unit.planned.get("tiles", {}).get("predicted", ()):
-            own = found.get(cost["stage"].rstrip("0123456789"))
-            if own is not None and unit.planned is run.plan.get(unit.name):
-                own.planned_seconds = _plus(own.planned_seconds, cost["seconds"])
-                own.planned_bytes = np.fmax(own.planned_bytes, cost["memory_bytes"])
-    return [one for one in found.values() if one.n_jobs]
-
-
-def _plus(one: float, other: float) -> float:
-    if math.isnan(one):
-        return other
-    return one if math.isnan(other) else one + other
-
-
-def _benchmarks(folder: Path, stage: str, digest: str) -> Iterator[tuple[float, float, float]]:
-    """Yield seconds, CPU seconds and bytes of each job that Snakemake measured."""
-    for path in sorted(folder.glob(f"{stage}-{digest}*.tsv")):
-        if LOG.fullmatch(path.name) is None:
-            continue
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                memory = _float(row.get("max_rss")) * 2**20
-                yield _float(row.get("s")), _float(row.get("cpu_time")), memory
-
-
-def _float(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:  # a job that was too short to be looked at
-        return math.nan
-
-
-def _claimed(files: StagePaths, n_batches: int) -> Iterator[tuple[float, float, float]]:
-    """Yield the seconds from the last claim of a job to its end."""
-    for batch, tokens in sorted(files.attempts().items()):
-        done = files.done(batch)
-        if batch < n_batches and done.exists():
-            holder = read_holder(files.claim(batch, tokens[-1]))
-            if holder is not None:
-                yield max(done.stat().st_mtime - holder.since, 0.0), math.nan, math.nan
+            known = found.get(cost["stage"].rstrip("0123456789"))
+            if known is not None and unit.planned is run.plan.get(unit.name):
+                before = 0.0 if math.isnan(known.planned_seconds) else known.planned_seconds
+                known.planned_seconds = before + cost["seconds"]
+                known.planned_bytes = np.fmax(known.planned_bytes, cost["memory_bytes"])
+    return list(found.values())
 
 
 def seconds_by_tile(unit: UnitSource) -> NDArray[np.float64] | None:

@@ -67,6 +67,9 @@ def _totals(run: Run, times: list[StageTime]) -> dict[str, tuple[str, str]]:
         "Cells a second": (short(run.summary["n_cells"] / max(seconds, 1e-9)), ""),
         "Jobs": (short(sum(t.n_jobs for t in times)), ""),
     }
+    cost = run.summary.get("resources", {}).get("cost")
+    if cost is not None:
+        rows["Cost"] = (short(cost["total"]), cost["currency"])
     most = [t.memory_bytes for t in times if math.isfinite(t.memory_bytes)]
     if most:
         rows["Largest job"] = (short(max(most) / 1e9), "GB")

@@ -98,7 +98,11 @@ def test_charts_tell_the_numbers_of_the_table(made):
     assert len(file.read_text().splitlines()) > 2
     times = read_table(made("cells") / "report" / "stage-times.csv")
     assert {"predict", "masks", "paint"} <= set(times["stage"].tolist())
-    assert (times["seconds"] >= 0).all() and (times["planned_seconds"][1] > 0)
+    jobs = read_table(made("cells") / "benchmarks.parquet")
+    assert times["seconds"].sum() == pytest.approx(jobs["wall_s"].sum())
+    assert times["memory_bytes"].max() == jobs["peak_bytes"].max()
+    masks = times["stage"].tolist().index("masks")
+    assert times["planned_seconds"][masks] > 0 and times["planned_bytes"][masks] > 0
 
 
 def test_a_run_without_cells(made):
@@ -129,6 +133,23 @@ def test_many_images_are_a_table_with_those_that_failed(made):
     for name, own in means.items():
         mine = cells["image"] == name
         assert own["confidence"] == pytest.approx(cells["confidence"][mine].mean(), abs=1e-9)
+
+
+def test_five_thousand_images(made, tmp_path):
+    shutil.copytree(made("many"), tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    name, facts = next(iter(summary["units"].items()))
+    summary["units"] = {f"{name}-{k}": facts for k in range(5000)}
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(summary))
+    own = read_table(tmp_path / "out" / facts["table"])
+    n = len(own["label"])
+    columns = {column: np.tile(own[column], 5000) for column in ("confidence", "diameter_px")}
+    names = np.repeat([*summary["units"]], n).astype(object)
+    shutil.rmtree(tmp_path / "out" / "cells.parquet")
+    write_table(tmp_path / "out" / "cells.parquet", {"image": names, **columns})
+    text = text_of(tmp_path / "out")
+    assert text.count("<tr data-level") == 5000 and text.count('class="stack"') == 6
+    assert len(text) < 5e6 and f"{own['confidence'].mean():.3f}" in text
 
 
 def test_scores_are_shown_if_they_are_of_these_results(made, tmp_path):
