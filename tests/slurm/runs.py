@@ -70,6 +70,11 @@ def rule_of(job):
     return job.get("Comment", "").removeprefix("rule_").split("_")[0]
 
 
+def jobs_of(cluster, folder):
+    """Return the jobs whose logs lie in a folder: Slurm knows those of earlier tests, too."""
+    return [job for job in cluster.jobs() if job["StdOut"].startswith(f"{folder}/")]
+
+
 def wait_for(cluster, rule, state, process):
     """Wait until a job of a rule is in a state; return it."""
 

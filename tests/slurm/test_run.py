@@ -23,7 +23,7 @@ def test_labels_are_those_of_a_local_run(cluster, finished, tmp_path, site):
     )
     on_slurm.run(config, cwd=tmp_path)
     assert pixels(runs.results(tmp_path / "out")) == pixels(finished.results)
-    jobs = cluster.jobs()
+    jobs = on_slurm.jobs_of(cluster, tmp_path)
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     rules = {on_slurm.rule_of(job) for job in jobs}
     assert rules >= {"plan", "predict", "tiles", "masks", "number", "paint", "measure", "audit"}
@@ -34,4 +34,4 @@ def test_labels_are_those_of_a_local_run(cluster, finished, tmp_path, site):
         assert job["JobName"].startswith("cellseg_")
     again = on_slurm.run(config, cwd=tmp_path)
     assert "Nothing to be done" in again
-    assert len(cluster.jobs()) == len(jobs)
+    assert len(on_slurm.jobs_of(cluster, tmp_path)) == len(jobs)
