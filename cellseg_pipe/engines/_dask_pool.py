@@ -187,11 +187,12 @@ def _connected(stack: contextlib.ExitStack, needs: Needs) -> Pool:
 def _shown(link: str, file: Path) -> Iterator[None]:
     """Say where the work is shown, and how to see it from elsewhere."""
     port = urlparse(link).port
+    address = f"http://{LOOPBACK}:{port}/status"  # the link names the scheduler's network
     where = f"{getpass.getuser()}@{socket.gethostname()}"
     tunnel = f"ssh -N -L {port}:{LOOPBACK}:{port} {where}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps({"address": link, "tunnel": tunnel}, indent=1).encode())
-    log.info("dashboard: %s (from another machine first: %s)", link, tunnel)
+    write_whole(file, json.dumps({"address": address, "tunnel": tunnel}, indent=1).encode())
+    log.info("dashboard: %s (from another machine first: %s)", address, tunnel)
     try:
         yield
     finally:
