@@ -18,7 +18,9 @@ from cellseg_pipe.ledger import (
     Sync,
     _claims,
     open_batch,
+    passing_over,
     read_done,
+    tiles_found,
 )
 from tests.ledger.worker import add, blob_of, info_of, keys_of, stage_of
 
@@ -381,3 +383,15 @@ def test_without_hard_links_a_batch_is_done_too(stage, monkeypatch):
     done = fill(stage)
     assert read_done(stage, 0) == done
     assert [path.name for path in stage.done(0).parent.iterdir()] == ["0000.json"]
+
+
+@pytest.mark.parametrize(
+    ("n", "first"), [(0, 3), (1, 4), (3, 6), (1000, 3 + 1000 % (len(KEYS) - 3))]
+)
+def test_tiles_may_be_passed_over_until_the_others_are_done(stage, n, first):
+    fill(stage, n_tiles=3)
+    with passing_over(n), open_batch(stage, 0, KEYS) as batch:
+        assert batch.missing == (*KEYS[first:], *KEYS[3:first])
+    assert tiles_found(stage, 0) == (2, frozenset(KEYS[:3]))
+    with open_batch(stage, 0, KEYS) as batch:
+        assert batch.missing == tuple(KEYS[3:])
