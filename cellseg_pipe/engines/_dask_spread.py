@@ -155,7 +155,8 @@ class Spread:
                     del self._tries[todo]
                     steps.done(todo)
                 elif self._again(todo, error):
-                    log.warning("%s goes on after: %s", todo, error)
+                    why = "its worker died" if _is_death(error) else error
+                    log.warning("%s is tried again: %s", todo, why)
                     self._submit(todo)
                 else:
                     failed[todo] = self._said(todo, error)

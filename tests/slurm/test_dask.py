@@ -40,7 +40,8 @@ def test_workers_are_jobs_and_those_that_are_cancelled_are_replaced(
         cluster.ask("scontrol", "update", "nodename=n2", "state=resume")
     assert runs.results(tmp_path / "out") == finished.results
     jobs = cluster.jobs()
-    assert len(jobs) >= 2 + len(cancelled)
+    ended = {job["JobId"] for job in jobs if job["JobId"] in cancelled}
+    assert ended == set(cancelled) and len(jobs) > len(cancelled) > 0
     assert {job["Partition"] for job in jobs} == {"cpu"}
     assert {job["TimeLimit"] for job in jobs} == {"01:00:00"}
     assert not any("gpu" in job.get("TresPerJob", "") for job in jobs)
