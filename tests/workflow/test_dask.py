@@ -22,11 +22,6 @@ def test_a_stage_is_one_job_with_the_same_results(finished, tmp_path):
     jobs = runs.planned(config, cwd=tmp_path)
     assert jobs["spread"] == 3  # predict, masks, measure
     assert not {"predict", "masks", "measure", "gate"} & set(jobs)
-    # What another engine has done is not done again, and what is finished stays so.
-    command = [sys.executable, "-m", "cellseg_pipe.cli", "run", config, "--engine", "process"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    (tmp_path / "out").rename(tmp_path / "kept")
-    assert runs.results(tmp_path / "kept") == finished.results
     runs.run(config, cwd=tmp_path)
     assert runs.results(tmp_path / "out") == finished.results
     assert runs.planned(config, cwd=tmp_path) == {}
