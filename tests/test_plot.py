@@ -1,7 +1,6 @@
 """Pictures: colours that follow from numbers alone, and ranges that stand odd values."""
 
 import colorsys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,7 +186,7 @@ def test_overlay_draws_outlines_only():
 
 
 @pytest.mark.slow
-def test_a_large_picture_takes_seconds_at_most():
+def test_a_large_picture_can_be_drawn():
     labels = squares(2048)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 4000, labels.shape, dtype=np.uint16)
@@ -199,6 +198,4 @@ def test_a_large_picture_takes_seconds_at_most():
         lambda: distinct_colors(labels),
         lambda: flow_colors(flow),
     ):
-        began = time.perf_counter()
         assert draw().shape[:2] == labels.shape
-        assert time.perf_counter() - began < 10  # 0.2-0.7 s where nothing else runs
