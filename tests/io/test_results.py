@@ -92,7 +92,7 @@ def test_pictures():
     assert (colours[SMALL == 0] == 0).all() and (colours[SMALL > 0, 3] == 255).all()
     assert len(np.unique(colours.reshape(-1, 4), axis=0)) == 3
     right = np.zeros((2, 4, 4), np.float32)
-    right[1] = 1
+    right[1, :2] = 1
     down = right[::-1].copy()
     assert (flow_colors(right)[0, 0] != flow_colors(down)[0, 0]).any()
     assert (flow_colors(right * 0)[..., :3] == 0).all()
