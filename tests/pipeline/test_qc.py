@@ -205,7 +205,7 @@ def test_what_a_rule_makes_again(tmp_path):
     none = chosen_of(tmp_path, "2d", drop={"min_size_px": 150}, maps=False)
     assert {stage for _, stage, _ in run(none)} == {"audit"}
     assert not (folder / "labels-qc.ome.zarr").exists() and not (folder / "qc.parquet").exists()
-    assert set(verdicts(tmp_path)[1]) == {"cells"}
+    assert set(verdicts(tmp_path)[1]) == {"cells", "diameter"}
 
     assert {stage for _, stage, _ in run(first)} == {"sift", "audit"}
     assert results_of(folder) == before

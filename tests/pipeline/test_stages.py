@@ -14,6 +14,7 @@ from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_bat
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
 from cellseg_pipe.stages import audit, measure, paint, plan, tables
 from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.tiling import read_tiling
 from tests.pipeline.conftest import scene
@@ -45,6 +46,8 @@ def chosen_of(folder, picture, **sections):
 
 
 def only_unit(chosen):
+    """The unit of a run that is laid out, as jobs find it."""
+    layout_of(chosen)
     (unit,) = unit_runs(chosen)
     return unit
 

@@ -201,11 +201,13 @@ def results_of(folder):
 
 
 def ages(folder):
-    """When files were written, but for the lock and the layout, which a start takes up."""
+    """When files were written, but for the lock and layout, which a start takes up, and logs."""
     return {
         path.relative_to(folder).as_posix(): path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.is_file() and ".locks" not in path.parts and not path.name.startswith("layout-")
+        if path.is_file()
+        and not {".locks", "logs"} & set(path.parts)
+        and not path.name.startswith("layout-")
     }
 
 
