@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from cellseg_pipe.io import files
-from cellseg_pipe.ledger import CRASH_SITES, Held, Records, RunLock, _files
+from cellseg_pipe.ledger import CRASH_SITES, Records, RunLock, _files
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages import audit
 from cellseg_pipe.stages.jobs import jobs_of, run_job
@@ -163,7 +163,7 @@ def test_two_runs_in_one_folder_refuse_each_other(tmp_path, picture):
     other = worker.context().Process(target=hold, args=(tmp_path / "out", taken))
     other.start()
     assert taken.wait(60)
-    with pytest.raises(Held, match=rf"in use by process {other.pid} on .* \(the other\)"):
+    with pytest.raises(ValueError, match=rf"in use by process {other.pid} on .* \(the other\)"):
         run(chosen)
     assert not list((tmp_path / "out" / "runs").glob("a"))
     other.kill()
