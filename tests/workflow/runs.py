@@ -103,11 +103,11 @@ def copied(finished, folder):
 
 
 def results(out):
-    """Return a checksum of each file that is published."""
+    """Return a checksum of each file that is published; pages tell times, which differ."""
     return {
         file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for folder in out.iterdir()
-        if folder.is_dir() and folder.name not in ("runs", "logs", ".snakemake")
+        if folder.is_dir() and folder.name not in ("runs", "logs", "report", ".snakemake")
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
