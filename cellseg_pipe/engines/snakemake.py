@@ -321,6 +321,9 @@ class Workflow:
         from cellseg_pipe.stages.audit import Incomplete  # here: most runs do without
         from cellseg_pipe.stages.summary import SomeFailed, finish
 
+        done = (self._layout.audit(name).plan.exists() for name in self._layout.audits)
+        if not any(done):  # nothing to sum up: the job's own words say what is wrong
+            return
         try:
             finish(self._layout, self._layout.config.read_text())
         except SomeFailed as error:
