@@ -9,7 +9,7 @@ from typing import Any
 
 from cellseg_pipe.engines._snakemake_branches import workflow_error
 from cellseg_pipe.machine import available_bytes, available_threads
-from cellseg_pipe.paths import StagePaths, safe_name
+from cellseg_pipe.paths import safe_name
 from cellseg_pipe.site import Site
 from cellseg_pipe.stages._run_layout import BUNDLE, SMALL, RunLayout
 from cellseg_pipe.stages.costs import planned_costs
@@ -51,7 +51,6 @@ class Needs:
         self._layout, self._site = layout, site
         self._bundles: dict[str, Any] = {}
         self._known: dict[str, dict[str, Mapping[str, float]]] = {}
-        self._tiles: dict[str, StagePaths] = {}
 
     @property
     def is_local(self) -> bool:
@@ -220,9 +219,7 @@ class Needs:
         if unit not in self._known:
             if unit == safe_name(SMALL):
                 return {}
-            if unit not in self._tiles:  # asked for each of thousands of jobs
-                self._tiles[unit] = self._layout.files(unit, "tiles")
-            costs = planned_costs(self._tiles[unit])
+            costs = planned_costs(self._layout.files(unit, "tiles"))
             if not costs:
                 return {}
             self._known[unit] = {cost["stage"]: cost for cost in costs}

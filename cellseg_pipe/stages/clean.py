@@ -70,14 +70,14 @@ def find(root: Path | str, scopes: Sequence[str] = ("orphans",)) -> list[Leftove
     """
     paths = RunPaths(Path(root))
     files = layouts_in(paths.root)
-    kept = files[:1] if "old" in scopes else files
-    layouts = [dataclasses.replace(read_layout(file), root=paths.root) for file in kept]
+    known = [dataclasses.replace(read_layout(file), root=paths.root) for file in files]
+    layouts = known[:1] if "old" in scopes else known
     found: dict[Path, str] = {}
     if "old" in scopes:
-        found |= {file: "experiment before this one" for file in _old_files(files[1:], layouts)}
+        found |= {file: "experiment before this one" for file in _old_files(files[1:], known[1:])}
     if "orphans" in scopes or "old" in scopes:
         found |= {path: "of no experiment" for path in _unnamed(paths, layouts)}
-        found |= {path: "left by a writer that crashed" for path in _temporary(paths)}
+        found |= {path: "left by a writer that crashed" for path in _temporary(paths, known)}
         found |= {path: "attempt that does not count" for path in _attempts(layouts)}
     if "scratch" in scopes:
         found |= {path: "scratch of a finished unit" for path in _scratch(layouts)}
@@ -140,8 +140,7 @@ def _stages(layouts: list[RunLayout]) -> Iterator[tuple[StagePaths, int]]:
 
 def _old_files(files: list[Path], layouts: list[RunLayout]) -> Iterator[Path]:
     """Yield what earlier experiments wrote beside the folders of their stages."""
-    for file in files:
-        old = read_layout(file)
+    for file, old in zip(files, layouts, strict=True):
         marker = file.with_name(f"finished-{old.digest}.json")
         config = file.with_name(old.config.name)
         yield from (path for path in (file, config, marker) if path.exists())
@@ -162,12 +161,12 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-def _temporary(paths: RunPaths) -> Iterator[Path]:
+def _temporary(paths: RunPaths, layouts: list[RunLayout]) -> Iterator[Path]:
     """Yield what crashed writers have left: nobody writes while the lock is held.
 
     Beside `runs` users may keep files: there only what becomes results is looked for.
     """
-    units = {paths.unit(n).root for f in layouts_in(paths.root) for n in read_layout(f).audits}
+    units = {paths.unit(name).root for layout in layouts for name in layout.audits}
     for place in (paths.root, *sorted(units)):
         if place.is_dir():
             yield from (path for path in place.iterdir() if PUBLISHED.fullmatch(path.name))

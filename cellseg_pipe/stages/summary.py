@@ -12,13 +12,14 @@ from cellseg_pipe import __version__
 from cellseg_pipe.io.gather import gather_tables
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import benchmarks
-from cellseg_pipe.stages._failed import message
 from cellseg_pipe.stages._run_layout import SMALL, RunLayout
 from cellseg_pipe.stages.audit import Incomplete
 
 __all__ = ["SomeFailed", "finish"]
 
 log = logging.getLogger(__name__)
+
+SAID = 5  # failures in a message; the file has all
 
 
 class SomeFailed(ValueError):
@@ -61,7 +62,7 @@ def finish(layout: RunLayout, config: str) -> None:
     log.info("%d cells in %d units: %s", summary["n_cells"], len(found), run.summary)
     if failed:
         _keep(run.failed, json.dumps(failed, indent=1))
-        raise SomeFailed(message(failed, n_units=len(found) + len(failed), file=run.failed))
+        raise SomeFailed(_message(failed, n_units=len(found) + len(failed), file=run.failed))
     run.failed.unlink(missing_ok=True)
     _keep(layout.marker, run.summary.read_text())
 
@@ -140,3 +141,14 @@ def _keep(path: Path, text: str) -> None:
     """Write a file unless it is there with this content: its age must not change."""
     if not path.exists() or path.read_text() != text:
         write_whole(path, text.encode())
+
+
+def _message(failed: Mapping[str, str], *, n_units: int, file: Path) -> str:
+    """Return what a user is told of units that failed: the first ones, one a line."""
+    lines = [f"{name}: {reason}" for name, reason in list(failed.items())[:SAID]]
+    lines += [f"and {len(failed) - SAID} more"] if len(failed) > SAID else []
+    return (
+        f"{len(failed)} of {n_units} images could not be segmented; the others are done. {file}"
+        " lists them. Mend or remove them and start again: only these are done then.\n  "
+        + "\n  ".join(lines)
+    )

@@ -13,7 +13,6 @@ from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.qc import (
     FIGURES,
     KINDS,
-    DiameterMap,
     SeamScore,
     field_grid,
     score_counts,
@@ -81,8 +80,9 @@ def judge_run(
     axes, typical = unit.image.spatial, typical_px(tiling)
     fields = field_grid(unit.image.shape, typical)
     cells = cell_sums(published.cells, blocks, axes=axes, fields=fields)
-    verdicts = [_of_cells(cells, counts), _of_diameters(cells.diameters, typical)]
-    figures: dict[str, Any] = {"diameter_map": _map(cells.diameters)}
+    medians = cells.diameters.medians()
+    verdicts = [_of_cells(cells, counts), _of_diameters(medians, fields, typical)]
+    figures: dict[str, Any] = {"diameter_map": _map(medians, fields)}
     published.blocks.unlink(missing_ok=True)
     if maps:
         found = looked()
@@ -113,9 +113,8 @@ def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
     return Verdict("cells", "warn" if share > WARN["doubtful"] else "ok", said)
 
 
-def _of_diameters(found: DiameterMap, typical_px: float) -> Verdict:
+def _of_diameters(medians: NDArray[np.float64], fields: Grid, typical_px: float) -> Verdict:
     """Compare what is typical in each part of the image with what the network was told."""
-    medians = found.medians()
     if not np.isfinite(medians).any():
         return Verdict("diameter", "ok", "too few cells to compare the parts of the image")
     low, high = (int(arg(medians)) for arg in (np.nanargmin, np.nanargmax))
@@ -126,17 +125,17 @@ def _of_diameters(found: DiameterMap, typical_px: float) -> Verdict:
     far = high if large / typical_px > typical_px / small else low
     said += (
         f"; the network was told {typical_px:.3g} px, and {medians.flat[far]:.3g} is typical in"
-        f" {found.fields.box(far)}: parts that differ are better segmented as images of their own,"
+        f" {fields.box(far)}: parts that differ are better segmented as images of their own,"
         " each with its region and diameter"
     )
     return Verdict("diameter", "warn", said)
 
 
-def _map(found: DiameterMap) -> dict[str, Any]:
+def _map(medians: NDArray[np.float64], fields: Grid) -> dict[str, Any]:
     """Return the medians as JSON has them: nested lists by axis, null where cells are few."""
-    medians = found.medians().astype(object)
-    medians[~np.isfinite(found.medians())] = None
-    return {"field_px": list(found.fields.pitch), "median_px": medians.tolist()}
+    said = medians.astype(object)
+    said[~np.isfinite(medians)] = None
+    return {"field_px": list(fields.pitch), "median_px": said.tolist()}
 
 
 def _of_image(
