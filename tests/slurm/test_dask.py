@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 import yaml
 
+from tests.slurm.runs import jobs_of
 from tests.workflow import runs
 
 pytestmark = pytest.mark.slurm
@@ -39,7 +40,7 @@ def test_workers_are_jobs_and_those_that_are_cancelled_are_replaced(
         child.wait()
         cluster.ask("scontrol", "update", "nodename=n2", "state=resume")
     assert runs.results(tmp_path / "out") == finished.results
-    jobs = cluster.jobs()
+    jobs = jobs_of(cluster, tmp_path)
     ended = {job["JobId"] for job in jobs if job["JobId"] in cancelled}
     assert ended == set(cancelled) and len(jobs) > len(cancelled) > 0
     assert {job["Partition"] for job in jobs} == {"cpu"}

@@ -45,8 +45,9 @@ def test_jobs_run_in_the_image_that_the_site_file_names(finished, tmp_path, site
     image.touch()
     site.write_text(f"container: {image}")
     runs.run(config, *ASKED, cwd=tmp_path)
-    (line,) = apptainer.read_text().splitlines()
-    assert f"{image} bash -c" in line and "cellseg job summary" in line
+    summary, report = apptainer.read_text().splitlines()
+    assert f"{image} bash -c" in summary and "cellseg job summary" in summary
+    assert f"{image} bash -c" in report and "cellseg report" in report
     assert runs.results(out) == finished.results
     assert runs.planned(config, cwd=tmp_path) == {}  # whether in one or not is no part of a result
 

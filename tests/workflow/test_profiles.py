@@ -70,4 +70,4 @@ def test_a_run_takes_a_profile_by_its_name(finished, home, tmp_path, capfd):
     assert main(["init", "--profiles"]) == 0
     config, _ = runs.copied(finished, tmp_path)
     assert main(["run", str(config), "--profile", "local", "--cores", "1", "--dry-run"]) == 0
-    assert runs.jobs_in(capfd.readouterr().out) == {"summary": 1}
+    assert runs.jobs_in(capfd.readouterr().out) == {"summary": 1, "report": 1}

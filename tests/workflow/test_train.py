@@ -267,7 +267,8 @@ def workflow(monkeypatch):
         is_main_process=True,
         overwrite_workdir=None,
         configfiles=[],
-        local_exec=True,
+        resource_settings=SimpleNamespace(nodes=None, cores=2, default_resources=None),
+        global_resources={"_nodes": None},
         logger_manager=SimpleNamespace(settings=quiet),
     )
 
@@ -277,7 +278,7 @@ def test_what_training_asks_of_a_machine(workflow, tmp_path):
     workflow.configfiles = [path]
     said = yaml.safe_load(path.read_text())
     run = Workflow({**said, "resources": {"device": "cuda", "threads": 3}}, workflow)
-    assert run.gpus == 1 and run.threads("train")(None) == 3
+    assert run.resources_of_branch("train")["gpu"] == 1 and run.threads("train")(None) == 3
     small = run.branches.memory_mb("train")
     assert 2000 < small(None) < 2100 and small(None, attempt=2) == pytest.approx(
         1.5 * small(None), rel=1e-3
