@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import colorsys
 import dataclasses
 from pathlib import Path
 
 import numpy as np
-import zarr
 from PIL import Image, ImageDraw
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.plot import distinct_colors, outlines
 from cellseg_pipe.synth import PRESETS, Spec, render
 
 TILE_PX = 240
 GAP_PX = 4
 CAPTION_PX = 16
-N_HUES = 64
 COLUMNS = 2
-SEAM_PX = 2048  # where tiles of the demo meet
+LAYERS = 3  # image, outlines, fill
 
 
 def stretch(grey: np.ndarray) -> np.ndarray:
@@ -38,24 +36,6 @@ def coloured(image: np.ndarray) -> np.ndarray:
     return np.stack([nuclei // 4, green, np.maximum(nuclei, cytoplasm // 4)], axis=-1)
 
 
-def outlines(labels: np.ndarray) -> np.ndarray:
-    """Tell which pixels of cells have a neighbour, below or beside, with another label."""
-    padded = np.pad(labels, 1, mode="edge")
-    centre = padded[1:-1, 1:-1]
-    others = (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2])
-    return (centre > 0) & np.logical_or.reduce([centre != other for other in others])
-
-
-def overlaid(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return a dimmed image with the outline of each label in a colour of its own."""
-    hues = [colorsys.hsv_to_rgb((0.618 * n) % 1, 0.75, 1) for n in range(N_HUES)]
-    colours = (255 * np.array(hues)).astype(np.uint8)
-    result = (rgb * 0.75).astype(np.uint8)
-    edge = outlines(labels)
-    result[edge] = colours[labels[edge] % N_HUES]
-    return result
-
-
 def pictures(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """Render the middle of a preset, one plane of it, and return it without and with outlines."""
     plane = tuple(n // 2 for n in spec.shape[:-2])
@@ -64,7 +44,11 @@ def pictures(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     rendered = render(spec, box)
     flat = (-1, TILE_PX, TILE_PX)
     rgb = coloured(rendered.image.reshape(flat))
-    return rgb, overlaid(rgb, rendered.labels.reshape(TILE_PX, TILE_PX))
+    labels = rendered.labels.reshape(TILE_PX, TILE_PX)
+    lines = outlines(labels)[..., 3] > 0
+    dimmed = (rgb * 0.75).astype(np.uint8)
+    dimmed[lines] = distinct_colors(labels)[lines][:, :3]
+    return rgb, dimmed
 
 
 def sheet(specs: dict[str, Spec]) -> Image.Image:
@@ -82,14 +66,11 @@ def sheet(specs: dict[str, Spec]) -> Image.Image:
     return canvas
 
 
-def demo(results: Path) -> Image.Image:
-    """Return what `make demo` made where four tiles meet: the slide, and the cells found in it."""
-    middle = Box((SEAM_PX - 150, SEAM_PX - 240), (SEAM_PX + 150, SEAM_PX + 240))
-    slide = zarr.open_array(results.parent / "2d.ome.zarr" / "0", mode="r")
-    labels = zarr.open_array(results / "2d" / "labels.ome.zarr" / "0", mode="r")
-    grey = coloured(np.asarray(slide[(..., *middle.slices)]).reshape(1, *middle.shape))
-    found = overlaid(grey, np.asarray(labels[middle.slices]))
-    return Image.fromarray(np.concatenate([grey, np.full_like(grey[:, :GAP_PX], 255), found], 1))
+def demo(report: Path) -> Image.Image:
+    """Return the place across a seam in the report of `make demo`: its first layers."""
+    file = sorted(report.glob("*-across-a-seam.png"))[0]
+    row = Image.open(file)
+    return row.crop((0, 0, LAYERS * row.height + (LAYERS - 1) * GAP_PX, row.height))
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -110,9 +91,9 @@ def main() -> None:
         )
     }
     save(sheet({**PRESETS, **extra}), "synth.png")
-    results = Path(__file__).parents[1] / "demo" / "results-2d"
-    if results.exists():
-        save(demo(results), "demo.png")
+    report = Path(__file__).parents[1] / "demo" / "results-2d" / "report"
+    if report.exists():
+        save(demo(report), "demo.png")
 
 
 if __name__ == "__main__":

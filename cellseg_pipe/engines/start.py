@@ -68,7 +68,7 @@ def run(
         raise ValueError("--profile is for Snakemake. Leave it out, or use --engine snakemake.")
     if dry_run:
         return _listed(experiment)
-    with _shown(Path(experiment.output.dir)):
+    with _interruptible(), _shown(Path(experiment.output.dir)):
         if chosen == "dask":
             from cellseg_pipe.engines import dask
 
@@ -121,12 +121,10 @@ def _snakemake(
 def _watched(command: list[str], folder: Path) -> int:
     """Run the workflow manager until it ends, or until the time of its own job is nearly up."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    # A group of its own: an interrupt reaches it once, from here, and it stops cleanly.
-    child = subprocess.Popen(command, env=environment, start_new_session=True)
     end = end_of_job() if VARIABLE in os.environ else None
-    if end is not None:  # Slurm ends jobs so
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _shown(folder):
+    with _interruptible(), _shown(folder):
+        # A group of its own: an interrupt reaches it once, from here, and it stops cleanly.
+        child = subprocess.Popen(command, env=environment, start_new_session=True)
         while True:
             try:
                 return child.wait(
@@ -141,6 +139,23 @@ def _watched(command: list[str], folder: Path) -> int:
             except KeyboardInterrupt:
                 log.warning("stopping; what is done is kept, the same command goes on")
                 child.send_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Stop cleanly when interrupted or terminated.
+
+    Slurm terminates its jobs, and what a script starts in the background is deaf to interrupts.
+    """
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from cellseg_pipe.report.html import Section, escape, facts, page
 from cellseg_pipe.report.many import extremes, failed_images, image_table
 from cellseg_pipe.report.opening import about_image, head, scored, what_was_run
 from cellseg_pipe.report.source import Run, UnitSource, open_run
+from cellseg_pipe.report.strips import Strip, strips
 from cellseg_pipe.report.training import is_training, training_page
 from cellseg_pipe.report.work import work
 
@@ -36,6 +37,9 @@ ALONE = (
 )
 
 
+Drawn = Figure | Strip
+
+
 def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     """Write the report of a finished run, or of a training run.
 
@@ -44,8 +48,8 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     folder : path
         The `output.dir` of an experiment, or the folder of a training run.
     output : path, optional
-        The page; by default `report.html` in the folder. Charts as SVG and their numbers as CSV
-        go into a folder `report` beside it, which is replaced.
+        The page; by default `report.html` in the folder. Charts as SVG, their numbers as CSV and
+        pictures as PNG go into a folder `report` beside it, which is replaced.
 
     Returns
     -------
@@ -54,6 +58,7 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     """
     folder = Path(folder)
     target = folder / "report.html" if output is None else Path(output)
+    figures: Sequence[Drawn]
     if is_training(folder):
         text, figures = training_page(folder)
     else:
@@ -61,11 +66,11 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     _write_figures(target.with_name(target.stem), figures)
     write_whole(target, text.encode())
-    log.info("%s: %.1f MB, %d charts", target, len(text) / 1e6, len(figures))
+    log.info("%s: %.1f MB, %d charts and pictures", target, len(text) / 1e6, len(figures))
     return target
 
 
-def run_page(run: Run) -> tuple[str, list[Figure]]:
+def run_page(run: Run) -> tuple[str, list[Drawn]]:
     """Return the page of a run.
 
     Parameters
@@ -77,10 +82,11 @@ def run_page(run: Run) -> tuple[str, list[Figure]]:
     -------
     str
         HTML.
-    list of Figure
-        All charts.
+    list of Figure or Strip
+        All charts and pictures.
     """
-    sections, figures = [], []
+    sections: list[Section] = []
+    figures: list[Drawn] = []
     if run.failed:
         sections.append(failed_images(run))
     sections.append(what_was_run(run))
@@ -94,9 +100,9 @@ def run_page(run: Run) -> tuple[str, list[Figure]]:
     return page(title, head(run), sections, foot=foot), figures
 
 
-def _few(run: Run) -> list[tuple[Section, list[Figure]]]:
+def _few(run: Run) -> list[tuple[Section, Sequence[Drawn]]]:
     """Return the sections of each image."""
-    found: list[tuple[Section, list[Figure]]] = []
+    found: list[tuple[Section, Sequence[Drawn]]] = []
     for index, unit in enumerate(run.units):
         log.info("%s: %d cells", unit.name, unit.facts["n_cells"])
         if len(run.units) > 1:
@@ -105,10 +111,10 @@ def _few(run: Run) -> list[tuple[Section, list[Figure]]]:
         counts = cells.counts_of(unit)
         shown = look.pictures(unit, counts)
         pictures = look.regions([(unit, shown)], key=str(index))
-        several: tuple[tuple[Section, list[Figure]] | None, ...] = (
+        several: tuple[tuple[Section, Sequence[Drawn]] | None, ...] = (
             cells.sizes(unit),
             cells.maps(unit, counts, first=look.places(unit, shown)),
-            (pictures, []),
+            (pictures, list(strips(unit.name, shown))),
             look.volume(unit, counts),
             look.seams(unit),
         )
@@ -122,7 +128,7 @@ def _warned(unit: UnitSource) -> str:
     return "; ".join(texts).capitalize() if texts else "Nothing was found that asks for a look."
 
 
-def _many(run: Run) -> list[tuple[Section, list[Figure]]]:
+def _many(run: Run) -> list[tuple[Section, Sequence[Drawn]]]:
     """Return a table of all images, and pictures of a few."""
     section, figures, means = image_table(run)
     chosen = []
@@ -130,21 +136,25 @@ def _many(run: Run) -> list[tuple[Section, list[Figure]]]:
         pictures = look.pictures(unit, cells.counts_of(unit), most=1)
         log.info("%s: shown as one of the %s", unit.name, why)
         chosen.append((unit, pictures))
-    found = [(section, figures)]
+    found: list[tuple[Section, Sequence[Drawn]]] = [(section, figures)]
     if chosen:
         pictures_of = look.regions(chosen, key="many")
         note = f"The least sure images first, then the surest. {pictures_of.note}"
-        found.append((Section("Look", "Worst and best images", pictures_of.body, note), []))
+        rows = [strip for unit, shown in chosen for strip in strips(unit.name, shown)]
+        found.append((Section("Look", "Worst and best images", pictures_of.body, note), rows))
     return found
 
 
-def _write_figures(folder: Path, figures: Sequence[Figure]) -> None:
-    """Write charts and their numbers into a folder that takes the place of the one before."""
+def _write_figures(folder: Path, figures: Sequence[Drawn]) -> None:
+    """Write charts, their numbers and pictures into a folder, in place of the one before."""
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     for figure in figures:
         name = safe_name(figure.name)
+        if isinstance(figure, Strip):
+            write_whole(fresh / f"{name}.png", figure.content)
+            continue
         svg = figure.svg.replace(">", f">{ALONE}", 1)
         write_whole(fresh / f"{name}.svg", svg.encode())
         if figure.data:

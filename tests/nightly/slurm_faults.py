@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -25,12 +26,19 @@ from tests.workflow import runs
 PATIENCE_S = 1200
 BATCHES = {"predict": 3, "masks": 3, "paint": 1}
 STAGES = ("plan", "predict", "masks", "paint", "measure", "audit")
+WORK = (" job ", "snakemake", "dask")  # in the command lines of what jobs run
+STARVED_MB = 150  # less than any job takes
+DASK = {
+    "engine": "dask",
+    "dask": {"cluster": "slurm", "workers": 2},
+    "resources": {"threads": 1, "device": "cpu", "memory_gb": 2.5},
+}
 
 
 def programs(cluster, number):
     """Return the processes of a job that do its work: of ours, and what started them."""
     mine = [p for p in cluster.processes() if in_environment(p, SLURM_JOB_ID=str(number))]
-    return [p for p in mine if "job" in command_of(p) or "snakemake" in " ".join(command_of(p))]
+    return [p for p in mine if any(word in " ".join(command_of(p)) for word in WORK)]
 
 
 def command_of(process):
@@ -53,7 +61,8 @@ def kill_processes(cluster, job, _start):
     kill(programs(cluster, job["JobId"]))
 
 
-def kill_snakemake(_cluster, _job, start):
+def kill_controller(_cluster, _job, start):
+    """Kill what a user has started: Snakemake, or dask's scheduler."""
     start.kill()
 
 
@@ -84,15 +93,39 @@ def end_time(cluster, job, _start):
     cluster.ask("scancel", "--signal=KILL", job["JobId"], check=False)
 
 
-FAULTS = (
-    scancel_running, scancel_all, kill_processes, kill_snakemake, kill_daemon, crash_node,
-    restart_controller, end_time,
-)  # fmt: skip
+def hit_time_limit(cluster, job, _start):
+    """Have Slurm itself end a job whose time is over."""
+    cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "EndTime=now+1", check=False)
+    ended(cluster, job)
 
 
-def begin(config, folder):
+def exceed_memory(cluster, job, _start):
+    """Wait until a job is killed that was given too little."""
+    ended(cluster, job)
+
+
+def ended(cluster, job):
+    cluster.wait_until(lambda: cluster.job(job["JobId"])["JobState"] != "RUNNING")
+
+
+FAULTS = tuple(
+    ("snakemake", fault)
+    for fault in (
+        *(scancel_running, scancel_all, kill_processes, kill_controller, kill_daemon, crash_node),
+        *(restart_controller, end_time, hit_time_limit, exceed_memory),
+    )
+) + tuple(("dask", fault) for fault in (scancel_running, kill_processes, kill_controller))
+
+
+def begin(config, folder, *, engine, starved=None):
+    """Start a run, with too little memory for the jobs of a stage if one is named."""
+    command = [sys.executable, "-m", "cellseg_pipe.cli", "run", str(config)]
+    if engine == "snakemake":
+        command = on_slurm.command(config, folder)
+    if starved is not None:
+        command += ["--set-resources", f"{starved}:mem_mb={STARVED_MB}"]
     return subprocess.Popen(
-        on_slurm.command(config, folder),
+        command,
         cwd=folder,
         env=runs.environment() | {"CELLSEG_ORPHANS": "wait"},
         stdout=(folder / "said.txt").open("a"),
@@ -103,23 +136,37 @@ def begin(config, folder):
 
 def disturbed(cluster, config, folder, *, fault, stage, delay_s):
     """Run until it is done, with a fault some time after the first job of a stage has begun."""
+    engine, strike = fault
     struck, starts, began = "", 1, time.monotonic()
-    start = begin(config, folder)
+    start = begin(config, folder, engine=engine, starved=stage if strike is exceed_memory else None)
     while time.monotonic() - began < PATIENCE_S:
         if not struck:
-            jobs = [j for j in cluster.jobs("RUNNING") if on_slurm.rule_of(j) == stage]
+            jobs = [
+                job
+                for job in on_slurm.jobs_of(cluster, folder)
+                if job["JobState"] == "RUNNING"
+                and (engine == "dask" or on_slurm.rule_of(job) == stage)
+            ]
             if jobs:
                 time.sleep(delay_s)
-                fault(cluster, jobs[0], start)
+                strike(cluster, jobs[0], start)
                 struck = jobs[0]["JobId"]
         if start.poll() == 0:
             return struck, starts, time.monotonic() - began
         if start.poll() is not None:
             starts += 1
-            start = begin(config, folder)
+            start = begin(config, folder, engine=engine)
         time.sleep(0.2)
     start.kill()
     raise TimeoutError(f"not done after {starts} starts: {(folder / 'said.txt').read_text()}")
+
+
+def experiment(image, folder, *, engine):
+    """Write an experiment file."""
+    config = runs.experiment(folder / "my.yaml", [image], "out", tiles={"batches": BATCHES})
+    said = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(said | (DASK if engine == "dask" else {})))
+    return config
 
 
 def main():
@@ -131,6 +178,8 @@ def main():
     with tempfile.TemporaryDirectory() as name, Cluster() as cluster:
         os.environ.update({key: cluster.environment[key] for key in ("SLURM_CONF", "PATH")})
         folder = Path(name)
+        (folder / "site.yaml").write_text("partition: cpu\nwalltime_minutes: 60\n")
+        os.environ["CELLSEG_SITE"] = str(folder / "site.yaml")
         image = runs.picture(folder / "a.tif")
         calm = runs.experiment(folder / "calm.yaml", [image], "calm", tiles={"batches": BATCHES})
         runs.run(calm, cwd=folder)
@@ -138,18 +187,20 @@ def main():
         bad, met = 0, Counter()
         for number in range(options.faults):
             fault, stage = FAULTS[number % len(FAULTS)], chance.choice(STAGES)
+            engine, strike = fault
             where = folder / f"run{number}"
             where.mkdir()
-            config = runs.experiment(where / "my.yaml", [image], "out", tiles={"batches": BATCHES})
-            delay_s = chance.uniform(0, 3)
+            config = experiment(image, where, engine=engine)
+            delay_s = chance.uniform(0, 20 if engine == "dask" else 3)
             struck, starts, took_s = disturbed(
                 cluster, config, where, fault=fault, stage=stage, delay_s=delay_s
             )
             same = runs.results(where / "out") == expected
             bad += not same
-            met[fault.__name__] += bool(struck)
+            met[strike.__name__] += bool(struck)
+            moment = f"in {stage:8}" if engine == "snakemake" else "of dask    "
             print(
-                f"{number + 1:3} {fault.__name__:20} in {stage:8} after {delay_s:.1f} s:"
+                f"{number + 1:3} {strike.__name__:18} {moment} after {delay_s:4.1f} s:"
                 f" {starts} starts, {took_s:.0f} s, {'identical' if same else 'DIFFERENT'}",
                 flush=True,
             )

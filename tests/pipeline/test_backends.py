@@ -349,7 +349,7 @@ print(peak() - before)
 )
 @pytest.mark.parametrize(
     ("widths", "edge"),
-    [((16, 32, 64, 128), (384, 384)), ((8, 16, 32), (32, 96, 96)), ((32, 64), (256, 256))],
+    [((16, 32, 64, 128), (384, 384)), ((8, 16, 32), (64, 128, 128)), ((32, 64), (512, 512))],
 )
 def test_predicted_memory_is_enough_and_not_far_off(widths, edge):
     words = [",".join(map(str, widths)), str(len(edge)), ",".join(map(str, edge))]

@@ -56,14 +56,17 @@ def small_workers(monkeypatch):
         yield
 
 
-def started(config):
-    """A run as a user starts it; what it says lies beside its file."""
+def started(config, *, deaf=False):
+    """A run as a user starts it, or a script in the background; what it says lies beside its file.
+
+    What a script's shell starts in the background is deaf to interrupts until it says otherwise.
+    """
+    command = [sys.executable, "-m", "tests.pipeline.small_run", str(config)]
+    if deaf:
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
     with config.with_name("said.txt").open("w") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.pipeline.small_run", str(config)],
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
@@ -120,10 +123,11 @@ def test_a_killed_controller_leaves_no_process_and_one_process_finishes(
     assert results_of(out / "a") == undisturbed
 
 
-def test_a_run_is_cancelled_and_gone_on_with(tmp_path, picture, undisturbed):
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_run_is_cancelled_and_gone_on_with(tmp_path, picture, undisturbed, deaf):
     said = chosen(tmp_path, picture)
     out = tmp_path / "out"
-    child = started(config_of(said, tmp_path / "a.yaml"))
+    child = started(config_of(said, tmp_path / "a.yaml"), deaf=deaf)
     wait_for(lambda: list(out.glob("runs/a/predict-*/ledger/*")), child)
     workers = psutil.Process(child.pid).children(recursive=True)
     assert "has stopped" in cancel(out, wait_s=PATIENCE_S)

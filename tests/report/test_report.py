@@ -20,6 +20,7 @@ from cellseg_pipe.report import write_report
 from cellseg_pipe.report.counts import count_cells, distributions, mean_by_image
 from cellseg_pipe.report.html import escape, number, short, table
 from cellseg_pipe.report.samples import LINE
+from cellseg_pipe.report.strips import GAP_PX
 from tests.report.browser import BROKEN, SIZES
 
 KINDS = ("cells", "empty", "small", "volume", "many")
@@ -70,6 +71,21 @@ def test_pictures_are_the_published_labels_at_full_resolution(made):
     np.testing.assert_array_equal(images["fill"][0][labels > 0], colours[labels > 0])
     sure = images["probability"][0][..., 0].astype(float)
     assert sure[labels > 0].mean() > 2 * sure[labels == 0].mean()
+
+
+def test_places_are_pictures_of_their_own_with_all_layers_in_a_row(made):
+    write_report(made("cells"))
+    labels = np.asarray(open_result(made("cells")).labels()[...])
+    (file,) = (made("cells") / "report").glob("*-place-1-densest.png")
+    row = np.asarray(Image.open(file))
+    height, width = labels.shape
+    assert row.shape == (height, 5 * width + 4 * GAP_PX, 3)
+    panels = [row[:, i * (width + GAP_PX) :][:, :width] for i in range(5)]
+    drawn = outlines(labels, color=LINE)[..., 3] > 0
+    assert (panels[1][drawn] == LINE).all()
+    np.testing.assert_array_equal(panels[1][~drawn], panels[0][~drawn])
+    changed = (panels[2] != panels[0]).any(axis=2)
+    assert changed[labels > 0].mean() > 0.99 and not changed[labels == 0].any()
 
 
 def test_without_scratch_and_image_the_page_says_so(made, tmp_path):
