@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cellseg_pipe.metrics import evaluate
     from cellseg_pipe.nets.catalog import load_model
     from cellseg_pipe.qc import seam_score
+    from cellseg_pipe.restoration import restore
     from cellseg_pipe.segmentation import segment, segment_many
     from cellseg_pipe.segmentation.relate import relate
 
@@ -30,6 +31,7 @@ __all__ = [
     "masks_from_flows",
     "open_result",
     "relate",
+    "restore",
     "seam_score",
     "segment",
     "segment_many",
@@ -41,6 +43,7 @@ _HOMES = {
     "load_model": "nets.catalog",
     "open_result": "io.result",
     "relate": "segmentation.relate",
+    "restore": "restoration",
     "seam_score": "qc",
     "segment": "segmentation",
     "segment_many": "segmentation",

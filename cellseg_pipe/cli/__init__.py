@@ -12,6 +12,7 @@ from cellseg_pipe import __version__
 from cellseg_pipe.cli._pipeline import add_pipeline
 from cellseg_pipe.cli._qc import add_qc
 from cellseg_pipe.cli._report import add_report
+from cellseg_pipe.cli._restore import add_restore
 from cellseg_pipe.cli._segment import add_segment
 from cellseg_pipe.cli._setup import add_setup
 from cellseg_pipe.cli._train import add_train
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         add_setup,
         add_pipeline,
         add_train,
+        add_restore,
         add_qc,
         add_report,
         _add_evaluate,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.ngff import ImageMeta, create_label_store
 
-__all__ = ["write_flows", "write_labels", "write_overlay"]
+__all__ = ["folder_whole", "write_flows", "write_labels", "write_overlay", "write_tiff"]
 
 LABEL_MAX = 2**32 - 1
 PNG_LABELS = 65_535  # what its 16 bits hold
@@ -45,7 +45,7 @@ def write_labels(
     labels = _checked(labels, path, spacing_um)
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):
-        _write_tiff(path, labels, "zyx"[-labels.ndim :].upper(), spacing_um=spacing_um)
+        write_tiff(path, labels, "zyx"[-labels.ndim :].upper(), spacing_um=spacing_um)
     elif suffix == ".png":
         _write_png_labels(path, labels)
     elif suffix == ".npy":
@@ -97,7 +97,7 @@ def write_flows(path: Path | str, flow: NDArray[np.float32], logit: NDArray[np.f
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"flows are written as .tif or .npy, got {path.name}.")
     names = [f"flow_{axis}" for axis in "zyx"[-len(flow) :]] + ["logit"]
-    _write_tiff(path, stack, "CYX" if logit.ndim == 2 else "CZYX", names=names)
+    write_tiff(path, stack, "CYX" if logit.ndim == 2 else "CZYX", names=names)
 
 
 def write_overlay(path: Path | str, picture: NDArray[np.uint8]) -> None:
@@ -118,7 +118,7 @@ def write_overlay(path: Path | str, picture: NDArray[np.uint8]) -> None:
         Image.fromarray(picture).save(file, format="PNG")
 
 
-def _write_tiff(
+def write_tiff(
     path: Path,
     pixels: NDArray[Any],
     axes: str,
@@ -126,13 +126,29 @@ def _write_tiff(
     spacing_um: tuple[float, ...] | None = None,
     names: list[str] | None = None,
 ) -> None:
-    """Write an OME-TIFF, tiled and compressed."""
+    """Write an OME-TIFF, tiled and compressed.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    pixels : array
+        In the order of the axes.
+    axes : str
+        A letter per axis, upper case; S for the colours of a pixel.
+    spacing_um : tuple of float, optional
+        Size of a voxel along its axes in space.
+    names : list of str, optional
+        Of the channels.
+    """
     import tifffile
 
+    plane = [n for n, axis in zip(pixels.shape, axes, strict=True) if axis in "YX"]
     about: dict[str, Any] = {"axes": axes}
     tags: dict[str, Any] = {}
     if spacing_um is not None:
-        for axis, size in zip(axes[-len(spacing_um) :], spacing_um, strict=True):
+        spatial = axes.removesuffix("S")[-len(spacing_um) :]
+        for axis, size in zip(spatial, spacing_um, strict=True):
             about |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
         # Programs that do not read OME-XML find the size of a pixel in the plain tags.
         per_cm = tuple(UM_PER_CM / size for size in spacing_um[:-3:-1])
@@ -145,9 +161,9 @@ def _write_tiff(
     ):
         writer.write(
             pixels,
-            tile=(TILE_PX, TILE_PX) if min(pixels.shape[-2:]) > TILE_PX else None,
+            tile=(TILE_PX, TILE_PX) if min(plane) > TILE_PX else None,
             compression="zlib",
-            photometric="minisblack",
+            photometric="rgb" if axes.endswith("S") else "minisblack",
             metadata=about,
             **tags,
         )
@@ -174,7 +190,7 @@ def _write_store(
     chunks = tuple(
         min(c, max(n, 1)) for c, n in zip(CHUNK_PX[labels.ndim], labels.shape, strict=True)
     )
-    with _folder_whole(path) as folder:
+    with folder_whole(path) as folder:
         array = create_label_store(folder, meta, array={"shape": labels.shape, "chunks": chunks})
         array[...] = labels
         if spacing_um is None:
@@ -193,8 +209,19 @@ def _forget_units(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _folder_whole(path: Path) -> Iterator[Path]:
-    """Give a folder that takes the name when it is complete; an old one stays until then."""
+def folder_whole(path: Path) -> Iterator[Path]:
+    """Give a folder that takes the name when it is complete; an old one stays until then.
+
+    Parameters
+    ----------
+    path : path
+        The name.
+
+    Yields
+    ------
+    path
+        A folder beside it that does not exist yet.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     made, old = folder / path.name, folder / "old"
     try:

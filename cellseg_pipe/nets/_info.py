@@ -18,6 +18,7 @@ __all__ = [
     "SAM_PREFIX",
     "ModelInfo",
     "Published",
+    "Restores",
     "plain_name",
     "read_header",
     "sha256_of",
@@ -28,6 +29,7 @@ FORMAT = 1  # of the header; a reader refuses a higher one
 MOST_HEADER_BYTES = 1 << 24
 SAM_PREFIX = "cellpose-sam:"  # in front of the file of a model of Cellpose 4
 SUFFIXES = (".safetensors", ".pth")
+Restores = Literal["", "denoise", "deblur", "upsample", "one-click", "aniso"]
 DIAMETER_PX, NUCLEI_DIAMETER_PX = 30.0, 17.0
 
 
@@ -91,8 +93,13 @@ class ModelInfo:
         How it was trained, in a few words.
     origin : str
         Which program wrote it.
-    target : {"flow", "three-classes"}
-        What it was trained to tell: flow and foreground, or interior, boundary and background.
+    target : {"flow", "three-classes", "image"}
+        What it was trained to tell: flow and foreground; interior, boundary and background; or a
+        better image.
+    restores : {"", "denoise", "deblur", "upsample", "one-click", "aniso"}
+        What a network that restores takes from an image; "" where it is not known.
+    segmenter_sha256 : str
+        Checksum of the model by whose eyes it was judged as it learned to restore.
     """
 
     name: str
@@ -107,7 +114,9 @@ class ModelInfo:
     data_sha256: str = ""
     training: str = ""
     origin: str = "cellseg_pipe"
-    target: Literal["flow", "three-classes"] = "flow"
+    target: Literal["flow", "three-classes", "image"] = "flow"
+    restores: Restores = ""
+    segmenter_sha256: str = ""
 
     def __post_init__(self) -> None:
         n = self.architecture.n_inputs

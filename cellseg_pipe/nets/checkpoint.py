@@ -20,6 +20,7 @@ from cellseg_pipe.nets._info import (
     PUBLISHED,
     ModelInfo,
     Published,
+    Restores,
     plain_name,
     read_header,
     sha256_of,
@@ -34,9 +35,14 @@ __all__ = ["PUBLISHED", "Model", "ModelInfo", "Published", "load", "plain_name",
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 SIZE = ("size.weights", "size.mean_style")
 # Names under which the peer takes 17 px whatever the file says.
-BUILT_IN_NUCLEI = re.compile(
-    r"nucleitorch_\d|(denoise|deblur|upsample|oneclick|aniso)(_(per|seg|rec))?_nuclei"
-)
+KINDS: dict[str, Restores] = {
+    "denoise": "denoise",
+    "deblur": "deblur",
+    "upsample": "upsample",
+    "oneclick": "one-click",
+    "aniso": "aniso",
+}
+BUILT_IN_NUCLEI = re.compile(rf"nucleitorch_\d|({'|'.join(KINDS)})(_(per|seg|rec))?_nuclei")
 PEER_LICENCE = "as published by the Cellpose authors; trained partly on CC-BY-NC images"
 
 
@@ -189,8 +195,16 @@ def _peer(path: Path, tensors: dict[str, Tensor]) -> Model:
         channels=known.channels if known else (),
         licence=PEER_LICENCE if known else "",
         origin="cellpose 1 to 3",
+        **_restoring(name, net),
     )
     return _model(info, net, path, size=_peer_size(path))
+
+
+def _restoring(name: str, net: CPnet) -> dict[str, Any]:
+    """Return what is known of a network that restores: its kind is in its name alone."""
+    if net.architecture.n_outputs > net.architecture.ndim:
+        return {}
+    return {"target": "image", "restores": KINDS.get(name.split("_")[0], "")}
 
 
 def _diameter_px(tensors: Mapping[str, Tensor], key: str) -> float | None:

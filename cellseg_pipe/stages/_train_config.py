@@ -25,7 +25,7 @@ from cellseg_pipe.training.settings import (
     TrainingPlan,
 )
 
-__all__ = ["completed", "plan_of", "read_plan", "section_of"]
+__all__ = ["completed", "completed_restoring", "plan_of", "read_plan", "section_of"]
 
 
 def read_plan(path: Path | str) -> TrainingPlan:
@@ -119,10 +119,11 @@ def _absolute(plan: TrainingPlan, base: Path) -> TrainingPlan:
     def there(text: str) -> str:
         return os.path.normpath(base / expanded(text))
 
-    data, start = plan.data, plan.network.start
+    def found(model: str) -> str:
+        return there(model) if os.path.isfile(there(model)) else model
+
+    data, start, restore = plan.data, plan.network.start, plan.restore
     roots = [data.root] if isinstance(data.root, str) else data.root
-    if start is not None and os.path.isfile(there(start)):
-        start = there(start)
     return replace(
         plan,
         output=there(plan.output),
@@ -132,7 +133,53 @@ def _absolute(plan: TrainingPlan, base: Path) -> TrainingPlan:
             manifest=None if data.manifest is None else there(data.manifest),
             cache=None if data.cache is None else there(data.cache),
         ),
-        network=replace(plan.network, start=start),
+        network=replace(plan.network, start=None if start is None else found(start)),
+        restore=restore and replace(restore, segmenter=found(restore.segmenter)),
+    )
+
+
+def completed_restoring(plan: TrainingPlan, start: Model | None, segmenter: Model) -> TrainingPlan:
+    """Return the plan of a network that restores with what it leaves open.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        As it was read.
+    start : Model or None
+        What training begins with.
+    segmenter : Model
+        What restored images are for: its diameter, inputs and percentiles hold.
+
+    Returns
+    -------
+    TrainingPlan
+        Complete.
+    """
+    seen, known = segmenter.info, start.info if start else None
+    if seen.task != "segmentation" or seen.target != "flow" or seen.architecture.ndim != 2:
+        raise ValueError(f"restore.segmenter needs a 2D model of flows, got {segmenter.summary}.")
+    if known and (known.task != "restoration" or known.architecture.n_inputs != 1):
+        raise ValueError(
+            "network.start needs a network that restores one channel, got"
+            f" {start.summary if start else ''}."
+        )
+    given = plan.network.diameter_px or (known.diameter_px if known else seen.diameter_px)
+    if given != seen.diameter_px:
+        raise ValueError(
+            f"network.diameter_px needs that of the segmenter, {seen.diameter_px:g}, got {given:g}."
+            " Leave it out, or take another segmenter."
+        )
+    rate = plan.recipe.learning_rate or (FINE_TUNING_RATE if known else LEARNING_RATE)
+    n_inputs = seen.architecture.n_inputs
+    return replace(
+        plan,
+        network=replace(
+            plan.network,
+            diameter_px=given,
+            widths=None if known else plan.network.widths or WIDTHS,
+        ),
+        reading=replace(plan.reading, n_inputs=n_inputs, percentiles=seen.percentiles),
+        recipe=replace(plan.recipe, learning_rate=rate),
     )
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cellseg_pipe.nets.catalog import load_model
 from cellseg_pipe.nets.checkpoint import Model, ModelInfo
 from cellseg_pipe.nets.cpnet import Architecture, CPnet
-from cellseg_pipe.stages._train_config import completed
+from cellseg_pipe.stages._train_config import completed, completed_restoring
+from cellseg_pipe.training.augment import Sampler
 from cellseg_pipe.training.manifest import Pair, read_folder, read_manifest, split_by_group
 from cellseg_pipe.training.prepare import Collection, cache_folder, prepare
+from cellseg_pipe.training.restoring import Judge, Weights
 from cellseg_pipe.training.settings import Data, TrainingPlan
 from cellseg_pipe.training.targets import Target
+from cellseg_pipe.training.tasks import Restoring, Segmenting, Task
+from cellseg_pipe.training.worse import WorseSampler
 
 __all__ = ["Job", "check", "job_of", "pairs_of"]
 
@@ -35,12 +41,15 @@ class Job:
         With the paths of files.
     images : dict of str to Collection
         By split.
+    segmenter : Model, optional
+        What restored images are for, where a network learns to restore them.
     """
 
     plan: TrainingPlan
     start: Model | None
     pairs: tuple[Pair, ...]
     images: dict[str, Collection]
+    segmenter: Model | None = None
 
     @property
     def folder(self) -> Path:
@@ -56,15 +65,39 @@ class Job:
         )
 
     @property
+    def task(self) -> Task:
+        """What is learned, with how far it is."""
+        restore = self.plan.restore
+        if restore is None or self.segmenter is None:
+            return Segmenting(self.target)
+        weights = (restore.perceptual, restore.segmentation, restore.reconstruction)
+        return Restoring(Judge(copy.deepcopy(self.segmenter.net)), Weights(*weights))
+
+    def sampler(self) -> Sampler:
+        """Return what draws the crops."""
+        plan = self.plan
+        settings: dict[str, Any] = {
+            "diameter_px": float(plan.network.diameter_px or 0),
+            "augmentation": plan.augmentation,
+            "seed": plan.recipe.seed,
+        }
+        images = self.images["train"].images
+        if plan.restore is None:
+            return Sampler(images, **settings)
+        return WorseSampler(images, kind=plan.restore.kind, **settings)
+
+    @property
     def info(self) -> ModelInfo:
         """What is written into the files of weights."""
-        network, recipe = self.plan.network, self.plan.recipe
+        network, recipe, restore = self.plan.network, self.plan.recipe, self.plan.restore
         rows = [f"{Path(p.image).name} {Path(p.labels).name} {p.split}" for p in self.pairs]
         told = [f"seed {recipe.seed}, batches of {recipe.batch} crops"]
         told += [f"from {network.start}"] if network.start else []
         told += [f"classes {', '.join(network.classes)}"] if network.classes else []
         if network.target == "three-classes":
             told.append("outputs interior, boundary, background")
+        if restore:
+            told.append(f"restores ({restore.kind}) for {restore.segmenter}")
         return ModelInfo(
             network.name,
             self.architecture,
@@ -74,17 +107,21 @@ class Job:
             licence=network.licence,
             data_sha256=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
             training=", ".join(told),
-            target=network.target,
+            target="image" if restore else network.target,
+            restores=restore.kind if restore else "",
+            segmenter_sha256=self.segmenter.sha256 if self.segmenter else "",
         )
 
     @property
     def architecture(self) -> Architecture:
         """Form of the network."""
-        n_outputs = self.target.n_outputs
+        n_inputs, n_outputs = self.plan.reading.n_inputs, self.target.n_outputs
+        if self.plan.restore:
+            n_inputs = n_outputs = 1
         if self.start:
             return replace(self.start.info.architecture, n_outputs=n_outputs)
         widths = tuple(self.plan.network.widths or ())
-        return Architecture(n_inputs=self.plan.reading.n_inputs, n_outputs=n_outputs, widths=widths)
+        return Architecture(n_inputs=n_inputs, n_outputs=n_outputs, widths=widths)
 
 
 def check(plan: TrainingPlan) -> str:
@@ -107,15 +144,26 @@ def check(plan: TrainingPlan) -> str:
     lines = [
         f"network {network.name}: {begins}, widths {','.join(map(str, job.architecture.widths))},"
         f" {n_weights:,} weights, cells at {network.diameter_px:g} px",
-        f"inputs: {', '.join(network.channels or ())}",
-        f"target: {network.target}"
+        f"inputs: {', '.join(job.info.channels)}",
+        f"target: {job.info.target}"
         + (f", classes {', '.join(network.classes)}" * bool(network.classes)),
+        *_restoring(job),
         f"recipe: {recipe.steps} steps of {recipe.batch} crops, rate {recipe.highest_rate:g}",
         f"output: {job.plan.output}",
     ]
     for split in SPLITS:
         lines += _listed(split, job.images[split])
     return "\n".join(lines)
+
+
+def _restoring(job: Job) -> list[str]:
+    """Return a line on what is restored, if anything is."""
+    restore, segmenter = job.plan.restore, job.segmenter
+    if restore is None or segmenter is None:
+        return []
+    parts = ("perceptual", "segmentation", "reconstruction")
+    weights = ", ".join(f"{name} {getattr(restore, name):g}" for name in parts)
+    return [f"restores: {restore.kind}, for {segmenter.info.name}; loss {weights}"]
 
 
 def _listed(split: str, found: Collection) -> list[str]:
@@ -144,7 +192,8 @@ def job_of(plan: TrainingPlan) -> Job:
         Images are prepared, or found as they were prepared before.
     """
     start = load_model(plan.network.start) if plan.network.start else None
-    plan = completed(plan, start)
+    segmenter = load_model(plan.restore.segmenter) if plan.restore else None
+    plan = completed_restoring(plan, start, segmenter) if segmenter else completed(plan, start)
     pairs = pairs_of(plan.data)
     cache = Path(plan.data.cache) if plan.data.cache else cache_folder()
     images = {}
@@ -155,7 +204,7 @@ def job_of(plan: TrainingPlan) -> Job:
         )
     if not images["train"].images:
         _refuse_none(plan.reading.min_objects, pairs, images["train"].dropped)
-    return Job(plan, start, pairs, images)
+    return Job(plan, start, pairs, images, segmenter)
 
 
 def _refuse_none(min_objects: int, pairs: Sequence[Pair], dropped: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ __all__ = ["digest_of", "is_training", "lay_out", "memory_mb", "state_of", "trai
 # Of a step in float32, with a margin: per pixel of a batch and channel of the first level.
 STEP_BYTES = 400
 WEIGHT_BYTES = 60  # gradients, moments, means and copies for the network's other forms
+JUDGED = 4  # a frozen segmenter, at full width perhaps, sees each restored crop and the clean one
 PREPARED_BYTES = 2_000_000_000  # libraries, and what is kept of the images
 
 
@@ -74,7 +75,8 @@ def lay_out(config: Mapping[str, Any], *, source: str | None = None) -> tuple[Ru
     text = _written(plan)
     files = [(str(f), *state_of(f)) for p in pairs_of(plan.data) for f in (p.image, p.labels)]
     start = plan.network.start
-    begun = None if start is None else state_of(resolve(start))
+    models = [start, plan.restore.segmenter if plan.restore else None]
+    begun = [None if model is None else state_of(resolve(model)) for model in models]
     root = Path(plan.output)
     return RunLayout(
         root,
@@ -159,5 +161,5 @@ def memory_mb(text: str) -> int:
     widths = plan["network"].get("widths") or (32, 64, 128, 256)
     # Blocks of four convolutions of 3 x 3 on the way down, and of four on the way up.
     n_weights = 100 * sum(width**2 for width in widths)
-    step = STEP_BYTES * widths[0] * n_px
+    step = STEP_BYTES * widths[0] * n_px * (JUDGED if plan.get("restore") else 1)
     return math.ceil((PREPARED_BYTES + WEIGHT_BYTES * n_weights + step) / 1e6)

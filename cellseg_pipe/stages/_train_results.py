@@ -19,13 +19,15 @@ from cellseg_pipe.plot import overlay
 from cellseg_pipe.training.card import Figures, Used, card
 from cellseg_pipe.training.curves import draw_curves, read_log, read_scores
 from cellseg_pipe.training.evaluate import Judged, evaluate_on, means_by_set
+from cellseg_pipe.training.evaluate_restored import evaluate_restorer
 from cellseg_pipe.training.logs import append_rows
 from cellseg_pipe.training.size import fit_size
 
 if TYPE_CHECKING:
     from cellseg_pipe.stages._train_job import Job
+    from cellseg_pipe.training.prepare import Prepared
 
-__all__ = ["draw", "finish"]
+__all__ = ["draw", "finish", "judged_by"]
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,29 @@ def _picture(path: Path, judged: Judged) -> None:
         Image.fromarray(both).save(file, format="PNG")
 
 
+def judged_by(job: Job, engine: Engine, images: Sequence[Prepared]) -> list[Judged]:
+    """Evaluate a network on images of known diameter.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    engine : Engine
+        Its network.
+    images : sequence of Prepared
+        What is looked at.
+
+    Returns
+    -------
+    list of Judged
+        Of a network that restores, as the segmenter sees its images at each number of photons.
+    """
+    if job.plan.restore is None or job.segmenter is None:
+        return evaluate_on(engine, images, target=job.target)
+    segmenter = Engine(job.segmenter, device=engine.device, precision="fp32")
+    return evaluate_restorer(engine, segmenter, images, photons=job.plan.restore.photons)
+
+
 def finish(job: Job, best: Path, *, device: str) -> Path:
     """Fit the size regression, score the test images, and write the card.
 
@@ -90,7 +115,7 @@ def finish(job: Job, best: Path, *, device: str) -> Path:
         The card, `NAME.md` beside the weights.
     """
     model = load(best)
-    flows = job.target.kind == "flow"
+    flows = job.target.kind == "flow" and job.plan.restore is None
     engine = Engine(model, device=device, precision="fp32")
     if job.plan.size and flows:
         size = fit_size(engine, job.images["train"].images)
@@ -122,7 +147,10 @@ def _tuned(scores: dict[int, list[Any]], step: int) -> Figures:
 def _tested(job: Job, engine: Engine, seen: Literal["true", "measured"]) -> Figures:
     """Score the test images, and write the scores down."""
     images = [image for image in job.images["test"].images if image.n_objects]
-    judged = evaluate_on(engine, images, target=job.target, diameter=seen)
+    if seen == "true":
+        judged = judged_by(job, engine, images)
+    else:
+        judged = evaluate_on(engine, images, target=job.target, diameter=seen)
     path = job.folder / f"test_{seen}_diameter.csv"
     path.unlink(missing_ok=True)
     append_rows(path, [vars(one.score) for one in judged])
@@ -132,13 +160,15 @@ def _tested(job: Job, engine: Engine, seen: Literal["true", "measured"]) -> Figu
 def _used(job: Job) -> Used:
     plan = job.plan
     settings = {**dataclasses.asdict(plan.recipe), **dataclasses.asdict(plan.augmentation)}
+    if plan.restore:
+        settings |= {f"restore {k}": v for k, v in dataclasses.asdict(plan.restore).items()}
     return Used(
         counts=_counts(job),
         licences=plan.data.licences,
         dropped=[line for found in job.images.values() for line in found.dropped],
         recipe={
             "start": plan.network.start or "fresh weights",
-            "target": plan.network.target,
+            "target": job.info.target,
             **{key: _said(value) for key, value in settings.items()},
         },
     )

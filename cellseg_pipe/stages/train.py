@@ -26,8 +26,7 @@ from cellseg_pipe.stages._train_job import Job, check, job_of
 from cellseg_pipe.stages._train_layout import trained_marker
 from cellseg_pipe.stages.layout import read_layout
 from cellseg_pipe.training import joint
-from cellseg_pipe.training.augment import Sampler
-from cellseg_pipe.training.evaluate import evaluate_on, mean_of_sets, means_by_set
+from cellseg_pipe.training.evaluate import mean_of_sets, means_by_set
 from cellseg_pipe.training.logs import append_rows, cut_rows
 from cellseg_pipe.training.loop import Calls, train
 from cellseg_pipe.training.prepare import Prepared
@@ -108,12 +107,6 @@ def _train(job: Job, device: str) -> Path:
         len(job.images["tune"].images),
     )
     state = _state(job, device)
-    sampler = Sampler(
-        images,
-        diameter_px=float(plan.network.diameter_px or 0),
-        augmentation=plan.augmentation,
-        seed=plan.recipe.seed,
-    )
     tune = _few_of_each(job.images["tune"].images, plan.evaluate_images)
     if joint.rank() == 0:
         for name in ("log.csv", "evaluation.csv"):
@@ -124,7 +117,7 @@ def _train(job: Job, device: str) -> Path:
         checkpoint=lambda state: save_state(folder / "last.pt", state, about=_about(job)),
         evaluate=(lambda state: _judge(job, state, tune, device=device)) if tune else None,
     )
-    train(state, sampler, plan.recipe, target=job.target, calls=calls)
+    train(state, job.sampler(), plan.recipe, task=job.task, calls=calls)
     if joint.rank() == 0:
         save(folder / "last.safetensors", state.mean_net(), _described(job, state.step))
     best = folder / "best.safetensors"
@@ -146,10 +139,13 @@ def _about(job: Job) -> dict[str, Any]:
     keys = sorted(image.key for image in job.images["train"].images)
     said = {
         f"{part}.{key}": value
-        for part in ("recipe", "augmentation", "network")
+        for part in ("recipe", "augmentation", "network", "restore")
+        if getattr(job.plan, part) is not None
         for key, value in dataclasses.asdict(getattr(job.plan, part)).items()
         if part != "recipe" or key not in FREE
     }
+    if job.segmenter:
+        said["restore.segmenter"] = job.segmenter.sha256
     said["data.train"] = hashlib.sha256("\n".join(keys).encode()).hexdigest()
     plain: dict[str, Any] = json.loads(json.dumps(said))
     return plain
@@ -181,7 +177,7 @@ def _judge(job: Job, state: State, tune: Sequence[Prepared], *, device: str) -> 
     """Evaluate the mean weights, log it, and keep them if they are the best."""
     net, info = state.mean_net(), _described(job, state.step)
     engine = Engine(Model(info, net, "", Path("training")), device=device, precision="fp32")
-    judged = evaluate_on(engine, tune, target=job.target)
+    judged = results.judged_by(job, engine, tune)
     scores = [one.score for one in judged]
     append_rows(
         job.folder / "evaluation.csv", [{"step": state.step, **vars(score)} for score in scores]
@@ -201,8 +197,10 @@ def _judge(job: Job, state: State, tune: Sequence[Prepared], *, device: str) -> 
 def _report(folder: Path, report: Report) -> None:
     log.info(
         "step %d: loss %.4f (flow %.4f, inside %.4f, classes %.4f), rate %.2e, gradient %.2f,"
-        " %.1f crops/s, %d images seen",
+        " %.1f crops/s, %d images seen%s",
         report.step, report.loss, report.flow, report.inside, report.classes, report.rate,
         report.grad_norm, report.crops_per_s, report.images,
+        f", perceptual {report.perceptual:.4f}, reconstruction {report.reconstruction:.4f}"
+        if report.reconstruction else "",
     )  # fmt: skip
     append_rows(folder / "log.csv", [dataclasses.asdict(report)])

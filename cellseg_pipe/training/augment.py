@@ -14,7 +14,7 @@ from scipy import ndimage
 from cellseg_pipe.training.prepare import Prepared
 from cellseg_pipe.training.settings import Augmentation
 
-__all__ = ["Crop", "Sampler", "chances"]
+__all__ = ["Crop", "Sampler", "View", "centre_of", "chances", "turn_of"]
 
 
 @dataclass(frozen=True)
@@ -176,22 +176,50 @@ class View:
 
 def _viewed(image: Prepared, factor: float, rng: np.random.Generator, *, how: Augmentation) -> View:
     """Return a view, turned and mirrored by chance, in which cells are larger by a factor."""
-    turn = _turn(rng, how) / factor
+    turn = turn_of(rng, how) / factor
     shape = image.labels.shape
-    y, x = (_centre(n, how.crop_px / factor, rng) for n in shape)
+    y, x = (centre_of(n, how.crop_px / factor, rng) for n in shape)
     return View(turn, (y, x), how.crop_px, how.margin_px, shape)
 
 
-def _turn(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float64]:
-    """Return a rotation, mirrored half the time."""
+def turn_of(rng: np.random.Generator, how: Augmentation) -> NDArray[np.float64]:
+    """Return a rotation, mirrored half the time.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+        Its chances.
+    how : Augmentation
+        Whether there is any.
+
+    Returns
+    -------
+    float64 array [2, 2]
+        From steps of the crop to those of the image, at the image's scale.
+    """
     angle = rng.uniform(0, 2 * math.pi) if how.rotate else 0.0
     c, s = math.cos(angle), math.sin(angle)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     return np.array([[c, -s], [s, c]]) @ np.diag([1.0, mirror])
 
 
-def _centre(n: int, edge: float, rng: np.random.Generator) -> float:
-    """Return where a crop is centred on an axis: over its border now and then."""
+def centre_of(n: int, edge: float, rng: np.random.Generator) -> float:
+    """Return where a crop is centred on an axis: over its border now and then.
+
+    Parameters
+    ----------
+    n : int
+        Size of the image along the axis.
+    edge : float
+        Of the crop, in px of the image.
+    rng : numpy Generator
+        Its chances.
+
+    Returns
+    -------
+    float
+        In px of the image.
+    """
     spare = max(n - edge, 0.15 * edge)
     return float(n / 2 + rng.uniform(-0.5, 0.5) * (spare + 0.1 * edge))
 

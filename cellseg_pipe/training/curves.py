@@ -11,7 +11,7 @@ from cellseg_pipe.training.evaluate import Score, means_by_set
 
 __all__ = ["draw_curves", "read_log", "read_scores"]
 
-LOSSES = ("loss", "flow", "inside", "classes")
+LOSSES = ("loss", "flow", "inside", "classes", "perceptual", "reconstruction")
 
 
 def read_log(path: Path | str) -> list[dict[str, float]]:
@@ -53,6 +53,7 @@ def read_scores(path: Path | str) -> dict[int, list[Score]]:
             int(row["n_true"]),
             int(row["n_found"]),
             float(row.get("right_class") or "nan"),
+            float(row.get("psnr_db") or "nan"),
         )
         found.setdefault(int(row["step"]), []).append(score)
     return found

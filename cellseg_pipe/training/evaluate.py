@@ -19,7 +19,7 @@ from cellseg_pipe.segmentation import segment
 from cellseg_pipe.training.prepare import Prepared
 from cellseg_pipe.training.targets import Target
 
-__all__ = ["Judged", "Mean", "Score", "evaluate_on", "mean_of_sets", "means_by_set"]
+__all__ = ["Judged", "Mean", "Score", "evaluate_on", "mean_of_sets", "means_by_set", "score_of"]
 
 DRAWS = 2000
 TAILS = (2.5, 97.5)  # percentiles that end an interval
@@ -39,6 +39,8 @@ class Score:
         Cells.
     right_class : float
         Share of cells of known class that were found and given it; nan without classes.
+    psnr_db : float
+        Of a restored image: peak, that is the range of the clean one, over noise; else nan.
     """
 
     image: str
@@ -48,6 +50,7 @@ class Score:
     n_true: int
     n_found: int
     right_class: float = math.nan
+    psnr_db: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def evaluate_on(
             labels = three_class_cells(engine, image, diameter_px=known)
         else:
             labels, classes = _cells(engine, image, known if diameter == "true" else None)
-        judged.append(Judged(_score(image, labels, classes, target=target), labels, image))
+        judged.append(Judged(score_of(image, labels, classes, target=target), labels, image))
     return judged
 
 
@@ -173,9 +176,27 @@ def three_class_cells(engine: Engine, image: Prepared, *, diameter_px: float) ->
     return np.ascontiguousarray(cells[np.ix_(*places)])
 
 
-def _score(
+def score_of(
     image: Prepared, labels: NDArray[np.uint32], classes: NDArray[np.int64], *, target: Target
 ) -> Score:
+    """Compare cells with those of the truth.
+
+    Parameters
+    ----------
+    image : Prepared
+        With the truth.
+    labels : uint32 array [y, x]
+        What was found.
+    classes : int64 array [n_cells + 1]
+        Class of each, from 1; nothing where there are none.
+    target : Target
+        What the network was trained to answer.
+
+    Returns
+    -------
+    Score
+        How well.
+    """
     truth = np.maximum(image.labels, 0).astype(np.uint32)
     result = evaluate(labels, truth, ignore=np.asarray(image.labels) < 0)
     right = math.nan

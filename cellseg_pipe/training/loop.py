@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from cellseg_pipe.training import joint
 from cellseg_pipe.training.augment import Sampler
-from cellseg_pipe.training.losses import Loss, loss_of
+from cellseg_pipe.training.losses import Loss
 from cellseg_pipe.training.schedule import Report, Tally, rate_at
 from cellseg_pipe.training.settings import Recipe
 from cellseg_pipe.training.state import State
-from cellseg_pipe.training.targets import Batch, Target, batch_of
+from cellseg_pipe.training.targets import Batch
+from cellseg_pipe.training.tasks import Segmenting, Task
 
 __all__ = ["Calls", "Diverged", "train"]
 
@@ -47,7 +48,7 @@ def train(
     sampler: Sampler,
     recipe: Recipe,
     *,
-    target: Target | None = None,
+    task: Task | None = None,
     calls: Calls | None = None,
 ) -> State:
     """Train until the recipe's number of steps is done.
@@ -60,7 +61,7 @@ def train(
         Draws the crops.
     recipe : Recipe
         How.
-    target : Target, optional
+    task : Task, optional
         What is learned; flow and foreground.
     calls : Calls, optional
         What is told of it.
@@ -70,7 +71,7 @@ def train(
     State
         The same, trained.
     """
-    target, calls = target or Target(), calls or Calls()
+    task, calls = task or Segmenting(), calls or Calls()
     if recipe.batch < joint.world():
         raise ValueError(
             f"{joint.world()} processes need a batch of as many crops or more, got {recipe.batch}."
@@ -78,8 +79,8 @@ def train(
     state.net.train()
     joint.with_joint_norms(state.net)
     tally = Tally()
-    for batch in ahead(sampler, recipe, first=state.step, target=target):
-        tally.add(*step_of(state, batch, recipe, target=target), batch.sources)
+    for batch in ahead(sampler, recipe, first=state.step, task=task):
+        tally.add(*step_of(state, batch, recipe, task=task), batch.sources)
         state.step += 1
         last = state.step == recipe.steps
         if state.step % recipe.checkpoint_every == 0 or last:
@@ -102,7 +103,7 @@ def _tell(calls: Calls, report: Report, state: State, *, recipe: Recipe) -> None
     joint.wait()
 
 
-def step_of(state: State, batch: Batch, recipe: Recipe, *, target: Target) -> tuple[Loss, float]:
+def step_of(state: State, batch: Batch, recipe: Recipe, *, task: Task) -> tuple[Loss, float]:
     """Take one step.
 
     Parameters
@@ -113,8 +114,8 @@ def step_of(state: State, batch: Batch, recipe: Recipe, *, target: Target) -> tu
         What is learned: the part of this process.
     recipe : Recipe
         How.
-    target : Target
-        What the outputs mean.
+    task : Task
+        What is learned.
 
     Returns
     -------
@@ -129,13 +130,12 @@ def step_of(state: State, batch: Batch, recipe: Recipe, *, target: Target) -> tu
     batch = moved(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         answer, _ = state.net(batch.pixels)
-    loss = loss_of(answer, batch, target)
+    loss = task.loss(answer, batch)
     state.optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
     joint.add_gradients(state.net)
     norm = float(nn.utils.clip_grad_norm_(state.net.parameters(), recipe.clip_norm))
-    parts = torch.stack([loss.total.detach(), loss.flow, loss.inside, loss.classes])
-    loss = Loss(*joint.total(parts).unbind())
+    loss = Loss(*joint.total(loss.parts).unbind())
     if not (math.isfinite(norm) and math.isfinite(float(loss.total))):
         raise Diverged(
             f"the loss of step {state.step} is {float(loss.total)} (gradient {norm}); its crops are"
@@ -171,7 +171,7 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     return dataclasses.replace(batch, **there)
 
 
-def ahead(sampler: Sampler, recipe: Recipe, *, first: int, target: Target) -> Iterator[Batch]:
+def ahead(sampler: Sampler, recipe: Recipe, *, first: int, task: Task) -> Iterator[Batch]:
     """Yield the batches of all steps from the first on, drawn while others are learned.
 
     Parameters
@@ -182,7 +182,7 @@ def ahead(sampler: Sampler, recipe: Recipe, *, first: int, target: Target) -> It
         How many.
     first : int
         The step to begin with.
-    target : Target
+    task : Task
         What is learned.
 
     Yields
@@ -193,7 +193,7 @@ def ahead(sampler: Sampler, recipe: Recipe, *, first: int, target: Target) -> It
     places = range(joint.rank(), recipe.batch, joint.world())
 
     def draw(step: int) -> Batch:
-        return batch_of([sampler.crop(step, place) for place in places], target)
+        return task.batch([sampler.crop(step, place) for place in places])
 
     with ThreadPoolExecutor(recipe.workers) as pool:
         waiting: list[Future[Batch]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +26,23 @@ class Loss:
     total, flow, inside, classes : tensor []
         What is made small; half the squared error of five times the flow; cross-entropy of the
         logit; that of the classes.
+    perceptual, reconstruction : tensor [], optional
+        Of networks that restore: see `restoring`.
     """
 
     total: Tensor
     flow: Tensor
     inside: Tensor
     classes: Tensor
+    perceptual: Tensor | None = None
+    reconstruction: Tensor | None = None
+
+    @property
+    def parts(self) -> Tensor:
+        """All of them without their gradients, 0 for those that do not apply."""
+        zero = torch.zeros_like(self.flow)
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return torch.stack([zero if value is None else value.detach() for value in values])
 
 
 def loss_of(answer: Tensor, batch: Batch, target: Target) -> Loss:

@@ -35,6 +35,8 @@ class Report:
         As the losses.
     images : int
         Distinct images that were seen since the run began or went on.
+    perceptual, reconstruction : float
+        As the losses, of networks that restore.
     """
 
     step: int
@@ -46,6 +48,8 @@ class Report:
     crops_per_s: float
     classes: float = 0.0
     images: int = 0
+    perceptual: float = 0.0
+    reconstruction: float = 0.0
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -81,7 +85,7 @@ class Tally:
     """
 
     def __init__(self, seen: set[str] | None = None) -> None:
-        self.sums, self.n, self.since = np.zeros(5), 0, time.monotonic()
+        self.sums, self.n, self.since = np.zeros(7), 0, time.monotonic()
         self.seen = set() if seen is None else seen
 
     def add(self, loss: Loss, norm: float, sources: Iterable[str]) -> None:
@@ -96,8 +100,7 @@ class Tally:
         sources : iterable of str
             What its crops are of.
         """
-        parts = (loss.total, loss.flow, loss.inside, loss.classes)
-        self.sums += [*(float(part) for part in parts), norm]
+        self.sums += [*loss.parts.tolist(), norm]
         self.seen.update(sources)
         self.n += 1
 
@@ -116,7 +119,8 @@ class Tally:
         Report
             Means.
         """
-        total, flow, inside, classes, norm = (float(value) for value in self.sums / self.n)
+        *losses, norm = (float(value) for value in self.sums / self.n)
+        total, flow, inside, classes, *more = losses
         speed = self.n * recipe.batch / max(time.monotonic() - self.since, 1e-9)
         rate = rate_at(step - 1, recipe)
-        return Report(step, total, flow, inside, rate, norm, speed, classes, len(self.seen))
+        return Report(step, total, flow, inside, rate, norm, speed, classes, len(self.seen), *more)

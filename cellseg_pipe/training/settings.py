@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-__all__ = ["Augmentation", "Data", "Network", "Reading", "Recipe", "TrainingPlan"]
+__all__ = ["Augmentation", "Data", "Network", "Reading", "Recipe", "Restore", "TrainingPlan"]
 
 # Strict: YAML's `yes` is no number, nor is "5".
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e12, le=1e12)]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e6)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e6)]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
@@ -230,6 +231,38 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Restore:
+    """What a network that restores images learns; without this section one learns to segment.
+
+    Parameters
+    ----------
+    kind : {"denoise", "deblur", "upsample", "one-click", "aniso"}
+        How images are made worse: few photons; blur; large pixels; any of these; large pixels along
+        one axis.
+    segmenter : str
+        Name or file of the model that restored images are for; it is frozen.
+    perceptual, segmentation, reconstruction : float
+        How much its maps, its answer, and the grey values count.
+    photons : tuple of float
+        At full brightness, of the noisy images that evaluations restore.
+    """
+
+    kind: Literal["denoise", "deblur", "upsample", "one-click", "aniso"] = "one-click"
+    segmenter: Text = "nuclei"
+    perceptual: Weight = 1.0
+    segmentation: Weight = 1.5
+    reconstruction: Weight = 1.0
+    photons: tuple[Positive, ...] = (2.0, 8.0)
+
+    def __post_init__(self) -> None:
+        """Refuse a loss of nothing, and evaluations of nothing."""
+        if not (self.perceptual or self.segmentation or self.reconstruction):
+            raise ValueError("needs a perceptual, segmentation or reconstruction above 0.")
+        if not self.photons:
+            raise ValueError("needs photons: a number or more.")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingPlan:
     """A configuration file.
 
@@ -253,6 +286,8 @@ class TrainingPlan:
         Whether the best model is scored on the images of the split `test` at the end.
     size : bool
         Whether the regression from style to diameter is fitted at the end.
+    restore : Restore, optional
+        Train a network that restores images instead of one that segments them.
     """
 
     output: Text
@@ -264,3 +299,15 @@ class TrainingPlan:
     evaluate_images: Count = 8
     test: Switch = True
     size: Switch = False
+    restore: Restore | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a network that restores does not have."""
+        if self.restore is None:
+            return
+        network = self.network
+        if self.size or network.target != "flow" or network.classes or network.channels:
+            raise ValueError(
+                "needs no size, target, classes or channels beside restore: such a network sees one"
+                " channel at a time, and answers with it."
+            )

@@ -73,7 +73,8 @@ def ours(options: argparse.Namespace) -> Callable[[], None]:
     from cellseg_pipe.training.loop import step_of
     from cellseg_pipe.training.settings import Recipe
     from cellseg_pipe.training.state import new_state
-    from cellseg_pipe.training.targets import Target, batch_of
+    from cellseg_pipe.training.targets import batch_of
+    from cellseg_pipe.training.tasks import Segmenting
 
     torch.set_num_threads(options.threads)
     pixels, labels = crops(options.batch, options.edge)
@@ -86,7 +87,7 @@ def ours(options: argparse.Namespace) -> Callable[[], None]:
     recipe = Recipe(steps=1000, batch=options.batch, precision=options.precision)
 
     def step() -> None:
-        step_of(state, batch_of(drawn), recipe, target=Target())
+        step_of(state, batch_of(drawn), recipe, task=Segmenting())
         state.step += 1
 
     return step

@@ -20,6 +20,7 @@ from cellseg_pipe.training.schedule import rate_at
 from cellseg_pipe.training.settings import Augmentation, Recipe
 from cellseg_pipe.training.state import load_state, new_state, save_state, with_outputs
 from cellseg_pipe.training.targets import Target, batch_of
+from cellseg_pipe.training.tasks import Segmenting
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]
@@ -224,7 +225,7 @@ def test_classes_are_learned(make_prepared):
     state = tiny_state(n_outputs=5)
     before = loss_on(state.net, sampler, target)
     recipe = Recipe(steps=40, batch=4, warmup_steps=4, learning_rate=1e-2)
-    train(state, sampler, recipe, target=target)
+    train(state, sampler, recipe, task=Segmenting(target))
     assert loss_on(state.net, sampler, target).classes < 0.7 * before.classes
 
 

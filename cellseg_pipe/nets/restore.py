@@ -1,0 +1,135 @@
+"""Runs a network that restores images, one channel at a time, over windows of the global lattice.
+
+Its answer is an image, not a flow, so what passes the door to float16 is grey values as they were
+normalised: eleven bits of a value are far finer than the noise that was taken from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.nets.windows import WINDOWS_AT_ONCE, Network, Record, Source, View, window_input
+
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.checkpoint import Model
+    from cellseg_pipe.nets.engine import Engine
+
+__all__ = ["restorer_for", "restored_windows"]
+
+log = logging.getLogger(__name__)
+
+GREY_MAX = np.float32(60_000.0)  # times the range: within float16, beyond any image
+
+
+def restorer_for(
+    model: str | Path | Model | Engine,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Engine:
+    """Load a network that restores, unless it is loaded, and bring it to a device.
+
+    Parameters
+    ----------
+    model : str, path, Model or Engine
+        Name or file of a model, ours or the peer's, or one that is loaded.
+    device : {"auto", "cpu", "cuda"}
+        Where it runs.
+    precision : {"auto", "fp32", "bf16"}
+        Type of the maps.
+    threads : int, optional
+        Threads on a CPU.
+
+    Returns
+    -------
+    Engine
+        Ready to run.
+    """
+    from cellseg_pipe.nets.catalog import load_model
+    from cellseg_pipe.nets.checkpoint import Model
+    from cellseg_pipe.nets.engine import Engine, choose_device
+
+    if isinstance(model, Engine):
+        _check_form(model.model)
+        return model
+    if not isinstance(model, Model):
+        model = load_model(model)
+    _check_form(model)
+    engine = Engine(model, device=choose_device(device), precision=precision, threads=threads)
+    log.info("model %s runs as %s", engine.name, engine.numerics)
+    return engine
+
+
+def _check_form(model: Model) -> None:
+    form = model.info.architecture
+    if model.info.task != "restoration" or (form.ndim, form.n_inputs, form.n_outputs) != (2, 1, 1):
+        raise ValueError(
+            f"restoring needs a 2D network from one channel to one, got {model.info.name}"
+            f" ({model.summary}). Name one that restores: `cellseg models list` shows them."
+        )
+
+
+def restored_windows(
+    net: Network, source: Source, view: View, *, indices: Iterable[tuple[int, ...]]
+) -> Iterator[Record]:
+    """Restore windows, in the order given, each channel by itself.
+
+    Parameters
+    ----------
+    net : Network
+        From one channel to one.
+    source : callable
+        Gives the normalised channels [C, *box] of a box.
+    view : View
+        The windows.
+    indices : iterable of tuple of int
+        Which ones.
+
+    Yields
+    ------
+    Record
+        One per window, with an image per channel and no style. Where a channel is of one value
+        throughout there is nothing to restore, and it stays.
+    """
+    at_once = 1 if net.device == "cpu" else WINDOWS_AT_ONCE
+    ahead = iter(indices)
+    while batch := list(itertools.islice(ahead, at_once)):
+        inputs = [_input(source, view, index) for index in batch]
+        for index, values in zip(batch, _answers(net, inputs), strict=True):
+            shape = (len(values), *view.lattice.box(index).shape)
+            kept = np.clip(values, -GREY_MAX, GREY_MAX).astype(np.float16).reshape(shape)
+            yield Record(index, kept, np.zeros(0, np.float32))
+
+
+def _input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.float32]:
+    pixels = window_input(source, view, index)
+    if pixels is None:
+        raise ValueError("restoring needs the pixels of every window, got none of one.")
+    return pixels
+
+
+def _answers(net: Network, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return the images of each window [C, *edge], equal shapes run as one batch."""
+    import torch  # here: what only blends windows must start quickly
+
+    answers = [pixels.copy() for pixels in inputs]
+    alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for n, pixels in enumerate(inputs):
+        for channel, plane in enumerate(pixels):
+            if (plane != plane.flat[0]).any():
+                alike.setdefault(plane.shape, []).append((n, channel))
+    for places in alike.values():
+        x = torch.from_numpy(np.stack([inputs[n][c][None] for n, c in places]))
+        with torch.inference_mode():
+            y, _ = net(x.to(net.device))  # [B, 1, *edge]
+        for (n, c), image in zip(places, y.float().cpu().numpy()[:, 0], strict=True):
+            answers[n][c] = image
+    return answers

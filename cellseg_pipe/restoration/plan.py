@@ -1,0 +1,280 @@
+"""What one restored image depends on, frozen before any of it is computed."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellseg_pipe.nets._info import ModelInfo, Restores
+from cellseg_pipe.nets.windows import View, view_of
+from cellseg_pipe.preprocess import (
+    Pick,
+    Range,
+    Scale,
+    check_finite,
+    gather_channels,
+    gaussian_halo_px,
+    input_ranges,
+    resolve_channels,
+    sample_boxes,
+)
+from cellseg_pipe.restoration.settings import Method, RestoreSettings
+from cellseg_pipe.segmentation.plan import ImageSource
+
+__all__ = ["RestorePlan", "light_of", "make_restore_plan"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What one restored image depends on, beside pixels and network.
+
+    Parameters
+    ----------
+    method : {"network", "gaussian", "median"}
+        What restores.
+    kind : str
+        What the network takes from images; "" for a filter, or if that is not known.
+    shape : tuple of int
+        Spatial shape of level 0.
+    n_channels : int
+        Channels of the image, and of the result.
+    channels : tuple of int
+        Those that are restored, ascending.
+    floors : tuple of float
+        Of each of them, the grey value below which there is no light; none for no such limit.
+    ranges : tuple of Range
+        Of each of them, the grey values that become 0 and 1 for the network.
+    diameter_px : float
+        Of a typical cell on level 0.
+    scale : Scale
+        The network's grid over level 0.
+    out : Scale
+        The result's grid over level 0.
+    views : tuple of View
+        From which sides the network looks, in the order of the sum.
+    sigma_px : tuple of float
+        Of the gaussian filter per axis.
+    size_px : tuple of int
+        Edge of the median filter per axis.
+    """
+
+    method: Method
+    kind: Restores
+    shape: tuple[int, ...]
+    n_channels: int
+    channels: tuple[int, ...]
+    floors: tuple[float, ...]
+    ranges: tuple[Range, ...]
+    diameter_px: float
+    scale: Scale
+    out: Scale
+    views: tuple[View, ...]
+    sigma_px: tuple[float, ...]
+    size_px: tuple[int, ...]
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Shape of the network's grid."""
+        return self.scale.grid_shape(self.shape)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Spatial shape of the result."""
+        return self.out.grid_shape(self.shape)
+
+    @property
+    def back(self) -> Scale:
+        """The result's grid over that of the network."""
+        pairs = zip(self.out.num, self.out.den, self.scale.num, self.scale.den, strict=True)
+        num, den = zip(*((p * s, q * r) for p, q, r, s in pairs), strict=True)
+        return Scale(num, den)
+
+    @property
+    def pixel_factor(self) -> tuple[float, ...]:
+        """Edge of a pixel of the result over that of level 0, per axis."""
+        return self.out.inverse.factors
+
+    @property
+    def halo_px(self) -> tuple[int, ...]:
+        """What a filter reads beyond a box, per axis of level 0."""
+        if self.method == "median":
+            return tuple(size // 2 for size in self.size_px)
+        return gaussian_halo_px(self.sigma_px)
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """What is restored, as inputs of a network."""
+        return tuple(Pick("channel", channel) for channel in self.channels)
+
+
+def make_restore_plan(
+    source: ImageSource, settings: RestoreSettings, *, model: ModelInfo | None = None
+) -> RestorePlan:
+    """Decide what one restored image depends on.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    settings : RestoreSettings
+        What the user set.
+    model : ModelInfo, optional
+        What is known of the network; a filter has none.
+
+    Returns
+    -------
+    RestorePlan
+        The same for the same pixels, however they are stored or cut.
+    """
+    if (model is None) == (settings.method == "network"):
+        raise ValueError(
+            "a plan needs a model for method 'network' and none for a filter, got"
+            f" {settings.method!r} and {model.name if model else 'no model'}."
+        )
+    channels = _channels(source, settings)
+    floors = _floors(settings, len(channels))
+    in_plane = (0,) * (len(source.shape) - 2)
+    one = Scale((1,) * len(source.shape), (1,) * len(source.shape))
+    scale, out = _scales(source, settings, model) if model else (one, one)
+    grid = scale.grid_shape(source.shape)
+    kind: Restores = model.restores if model else ""
+    diameter_px = settings.diameter_px or (model.diameter_px if model else 0.0)
+    return RestorePlan(
+        method=settings.method,
+        kind=kind,
+        shape=tuple(source.shape),
+        n_channels=source.n_channels,
+        channels=channels,
+        floors=floors,
+        ranges=_ranges(source, channels, floors, model=model) if model else (),
+        diameter_px=float(diameter_px),
+        scale=scale,
+        out=out,
+        views=_views(grid, kind, settings=settings, model=model) if model else (),
+        sigma_px=(*(float(n) for n in in_plane), *(float(settings.sigma_px),) * 2),
+        size_px=(*(1 for _ in in_plane), *(settings.size_px,) * 2),
+    )
+
+
+def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.float32]:
+    """Return grey values with what lies below no light raised to it.
+
+    Parameters
+    ----------
+    pixels : float32 array [C, *box]
+        The restored channels.
+    floors : tuple of float
+        One per channel, or none.
+
+    Returns
+    -------
+    float32 array [C, *box]
+        Grey values still.
+    """
+    if not floors:
+        return pixels
+    lowest = np.array(floors, np.float32).reshape(-1, *(1,) * (pixels.ndim - 1))
+    return np.asarray(np.maximum(pixels, lowest))
+
+
+def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]:
+    """Return the numbers of the channels that are restored."""
+    if settings.channels is None:
+        return tuple(range(source.n_channels))
+    picks = resolve_channels(
+        settings.channels,
+        names=source.names,
+        n_channels=source.n_channels,
+        n_inputs=source.n_channels,
+        rgb=source.rgb,
+    )
+    named = [pick for pick in picks if pick.kind != "zero"]
+    if any(pick.kind != "channel" for pick in named):
+        raise ValueError(
+            f"restoring needs channels of the image itself, got {settings.channels!r}. Give their"
+            " numbers from 0, or their names."
+        )
+    return tuple(sorted({pick.index for pick in named}))
+
+
+def _floors(settings: RestoreSettings, n: int) -> tuple[float, ...]:
+    if settings.offset is None:
+        return ()
+    single = isinstance(settings.offset, int | float)
+    floors: Any = (settings.offset,) * n if single else settings.offset
+    if len(floors) != n or not all(math.isfinite(floor) for floor in floors):
+        raise ValueError(
+            f"offset needs a grey value, or one for each of {n} restored channels, got"
+            f" {settings.offset}."
+        )
+    return tuple(float(floor) for floor in floors)
+
+
+def _ranges(
+    source: ImageSource, channels: tuple[int, ...], floors: tuple[float, ...], *, model: ModelInfo
+) -> tuple[Range, ...]:
+    """Measure the ranges over the whole image, from the pixels that segmenting takes."""
+    picks = tuple(Pick("channel", channel) for channel in channels)
+    blocks = []
+    for box in sample_boxes(source.shape):
+        pixels = gather_channels(source.read(box), picks)
+        check_finite(pixels, origin=box.start)
+        blocks.append(light_of(pixels, floors))
+    found = input_ranges(blocks, picks, percentiles=model.percentiles)
+    for channel, span in zip(channels, found, strict=True):
+        if span.flat:
+            log.warning("channel %d has no contrast and stays as it is", channel)
+    return found
+
+
+def _scales(
+    source: ImageSource, settings: RestoreSettings, model: ModelInfo
+) -> tuple[Scale, Scale]:
+    """Return the network's grid and that of the result, over level 0."""
+    ndim = len(source.shape)
+    factor = 1.0
+    if settings.diameter_px is None:
+        log.info("no diameter given: the network sees the image as it is")
+    else:
+        factor = model.diameter_px / settings.diameter_px
+    flat = (1.0,) * (ndim - 2)
+    if model.restores != "aniso":
+        scale = Scale.of((*flat, factor, factor))
+        larger = model.restores == "upsample" and factor > 1
+        return scale, scale if larger else Scale.of((1.0,) * ndim)
+    if settings.anisotropy is None or source.series:
+        raise ValueError(
+            f"{model.name} restores the coarse axis of a volume (z) or an image (y), and needs to"
+            " know how coarse: give anisotropy, or the size of a voxel. Times are no such axis."
+        )
+    out = Scale.of((settings.anisotropy, *(1.0,) * (ndim - 1)))
+    return Scale.of((settings.anisotropy * factor, *(factor,) * (ndim - 1))), out
+
+
+def _views(
+    grid: tuple[int, ...], kind: str, *, settings: RestoreSettings, model: ModelInfo
+) -> tuple[View, ...]:
+    """Return from which sides the network looks: at planes, or along the coarse axis."""
+    ndim = len(grid)
+    sides: tuple[tuple[int, int], ...] = ((ndim - 2, ndim - 1),)
+    if kind == "aniso" and ndim == 3:
+        sides = ((0, 1), (0, 2))  # the network's first axis is the coarse one
+    divisor = model.architecture.divisor
+    size = math.ceil(settings.window_px / divisor) * divisor
+    return tuple(
+        view_of(
+            grid,
+            axes,
+            window_px=size,
+            overlap_px=min(settings.overlap_px, size // 2),
+            divisor=divisor,
+        )
+        for axes in sides
+    )

@@ -1,0 +1,232 @@
+"""Restores image files one after the other: reads, computes, writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.inputs import find_inputs, stem_of
+from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.io.reading import Image
+from cellseg_pipe.io.writing import WRITTEN_SUFFIXES, check_written, write_image
+from cellseg_pipe.restoration import Restoration, restore
+
+__all__ = ["RestoreJob", "RestoreOutcome", "restore_jobs", "run"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestoreJob:
+    """One image and where the restored one goes.
+
+    Parameters
+    ----------
+    image : path
+        The image's file or store.
+    out : path
+        Of the result.
+    """
+
+    image: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class RestoreOutcome:
+    """What became of one image.
+
+    Parameters
+    ----------
+    job : RestoreJob
+        The image.
+    text : str
+        A line for the user.
+    done : bool
+        Whether it was restored.
+    """
+
+    job: RestoreJob
+    text: str
+    done: bool
+
+
+def restore_jobs(
+    inputs: Sequence[Path | str],
+    out: Path,
+    *,
+    image_format: str = ".tif",
+    recursive: bool = False,
+) -> list[RestoreJob]:
+    """Say which images there are and what is written where; refuse to replace any file.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Files, folders and patterns.
+    out : path
+        A folder, made if need be; or for one image the file of the result.
+    image_format : str
+        Ending of the files in a folder.
+    recursive : bool
+        Whether folders in folders are searched.
+
+    Returns
+    -------
+    list of RestoreJob
+        In the order of their names.
+    """
+    if image_format not in WRITTEN_SUFFIXES:
+        raise ValueError(
+            f"the format needs to be one of {', '.join(WRITTEN_SUFFIXES)}, got {image_format!r}."
+        )
+    images = find_inputs(inputs, recursive=recursive)
+    named = out.name.lower().endswith(WRITTEN_SUFFIXES)
+    single = named and (not out.is_dir() or out.suffix.lower() == ".zarr")
+    if single and len(images) > 1:
+        raise ValueError(
+            f"{out} is one file, got {len(images)} images for it. Name a folder instead."
+        )
+    jobs = [
+        RestoreJob(image, out if single else out / f"{stem_of(image)}{image_format}")
+        for image in images
+    ]
+    for job in jobs:
+        if job.out.exists():
+            raise FileExistsError(f"{job.out} exists. Name another folder, or remove it first.")
+    return jobs
+
+
+def run(
+    jobs: Sequence[RestoreJob],
+    *,
+    settings: Mapping[str, Any],
+    reading: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[RestoreOutcome]:
+    """Restore images; one that fails is said and does not stop the others.
+
+    Parameters
+    ----------
+    jobs : sequence of RestoreJob
+        From `restore_jobs`.
+    settings : mapping
+        Those of `restore`: model, method, diameter_px, channels, dtype, device and so on;
+        diameter_um instead of diameter_px.
+    reading : mapping, optional
+        Those of `open_image`: axes, series, level.
+    progress : callable, optional
+        Is told the image's name and how many of how many windows are done.
+
+    Returns
+    -------
+    list of RestoreOutcome
+        One per image.
+    """
+    given = dict(settings)
+    images = [open_image(job.image, **(reading or {})) for job in jobs]
+    for job, image in zip(jobs, images, strict=True):
+        _check(job, image, given)
+    if given.get("method", "network") == "network":
+        from cellseg_pipe.nets.restore import restorer_for
+
+        shared = {key: given[key] for key in ("device", "precision", "threads") if key in given}
+        given["model"] = restorer_for(given.get("model", "one-click"), **shared)
+    for folder in {job.out.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for job, image in zip(jobs, images, strict=True):
+        try:
+            outcomes.append(_one(job, image, given, progress=progress))
+        except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
+            log.debug("traceback", exc_info=True)
+            outcomes.append(RestoreOutcome(job, f"{job.image.name}: {error}", done=False))
+        level = logging.INFO if outcomes[-1].done else logging.ERROR
+        log.log(level, "%s", outcomes[-1].text)
+    return outcomes
+
+
+def _check(job: RestoreJob, image: OpenImage, settings: Mapping[str, Any]) -> None:
+    """Refuse before the long work what could not be read or written."""
+    if image.n_times > 1:
+        raise ValueError(
+            f"{job.image} has {image.n_times} times, and restoring takes one. Save each by itself."
+        )
+    kept = settings.get("dtype") == "input"
+    check_written(
+        job.out,
+        spatial=image.spatial,
+        n_channels=image.n_channels,
+        dtype=image.dtype if kept else np.dtype(np.float32),
+        rgb=image.rgb,
+    )
+    if settings.get("diameter_um") is not None and _spacing(image, settings) is None:
+        raise ValueError(
+            f"diameter_um needs the size of a pixel, and {job.image} does not tell it. Give"
+            " --spacing-um, or the diameter in px."
+        )
+
+
+def _spacing(image: OpenImage, settings: Mapping[str, Any]) -> tuple[float, ...] | None:
+    given: tuple[float, ...] | None = settings.get("spacing_um")
+    return image.spacing_um if given is None else given
+
+
+def _one(
+    job: RestoreJob,
+    image: OpenImage,
+    settings: Mapping[str, Any],
+    *,
+    progress: Callable[[str, int, int], None] | None,
+) -> RestoreOutcome:
+    """Restore one image and write it."""
+    began = time.monotonic()
+    spacing_um, own = _spacing(image, settings), dict(settings)
+    diameter_um = own.pop("diameter_um", None)
+    if diameter_um is not None and spacing_um is not None:
+        own["diameter_px"] = diameter_um / spacing_um[-1]
+    own["spacing_um"] = spacing_um
+
+    def told(done: int, total: int) -> None:
+        if progress:
+            progress(job.image.name, done, total)
+
+    found = restore(
+        image.read(Box.of(image.shape)),
+        axes="c" + image.spatial,
+        channel_names=image.channel_names,
+        rgb=image.rgb,
+        progress=told,
+        **own,
+    )
+    result = Image(
+        found.pixels, image.spatial, image.channel_names, found.spacing_um, image.rgb, job.out
+    )
+    write_image(result, job.out, offset_um=_place(image, found))
+    seconds = time.monotonic() - began
+    text = f"{job.image.name}: {found.plan.method}, {_shape(image.shape)}"
+    if found.plan.out_shape != tuple(image.shape):
+        text += f" to {_shape(found.plan.out_shape)}"
+    text += f" px, {len(found.plan.channels)} of {image.n_channels} channels, {seconds:.1f} s"
+    return RestoreOutcome(job, text, done=True)
+
+
+def _place(image: OpenImage, found: Restoration) -> tuple[float, ...] | None:
+    """Return where the centre of the first voxel lies: both images have one extent."""
+    if found.spacing_um is None or image.spacing_um is None:
+        return None
+    old = image.offset_um or (0.0,) * len(image.spacing_um)
+    sizes = zip(old, image.spacing_um, found.spacing_um, strict=True)
+    place = tuple(start + (new - size) / 2 for start, size, new in sizes)
+    return place if any(place) else None
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

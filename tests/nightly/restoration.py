@@ -1,0 +1,248 @@
+"""Judges whether restoring helps to segment, on images that no model was trained on; by hand.
+
+`CELLSEG_DATA=FOLDER .venv/bin/python tests/nightly/restoration.py --restorer FILE [--segmenter A]
+[--noise-segmenter D] [--images N]`. FOLDER holds the images that `config/training/split.csv` names;
+only its test groups in fluorescence are read. Photons are counted at the 99th percentile of the
+image. Writes the figures into docs/restoration.md.
+
+A clean-trained segmenter; B a filter, then A; C the restorer, then A; D a segmenter that was
+trained with noise; E the restorer, then D. Where only one segmenter is given, D and E are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cellseg_pipe as cs
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.nets.engine import Engine, engine_for
+from cellseg_pipe.nets.restore import restorer_for
+from cellseg_pipe.synth import PRESETS, render
+from cellseg_pipe.training.degrade import with_photons
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from model import ROOT, Image, images
+
+PHOTONS = (1.0, 2.0, 4.0, 8.0, 16.0, np.inf)
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+DRAWS, TAILS = 2000, (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How cells are found, by a letter each: from noisy light and a diameter to labels."""
+
+    restorer: Engine
+    clean: Engine
+    noisy: Engine | None
+
+    def all(self) -> dict[str, Callable[[NDArray, float], NDArray]]:
+        """Return the ways that there are models for."""
+        ways = {
+            "A": lambda light, px: segmented(light, self.clean, px),
+            "B gaussian": lambda light, px: segmented(filtered(light, "gaussian"), self.clean, px),
+            "B median": lambda light, px: segmented(filtered(light, "median"), self.clean, px),
+            "C": lambda light, px: segmented(self.restored(light, px), self.clean, px),
+        }
+        if self.noisy is not None:
+            ways["D"] = lambda light, px: segmented(light, self.noisy, px)
+            ways["E"] = lambda light, px: segmented(self.restored(light, px), self.noisy, px)
+        return ways
+
+    def restored(self, light: NDArray, px: float) -> NDArray:
+        """Return a restored image on its own grid."""
+        return cs.restore(light, axes="yx", model=self.restorer, diameter_px=px).pixels
+
+
+def segmented(light: NDArray, engine: Engine, px: float) -> NDArray:
+    """Return the cells of an image of one channel."""
+    return cs.segment(light, axes="yx", model=engine, channels=[0], diameter_px=px).labels
+
+
+def filtered(light: NDArray, method: str) -> NDArray:
+    """Return an image without its noise, by a filter of the usual size."""
+    return cs.restore(light, axes="yx", method=method).pixels
+
+
+def fluorescent(pair: object) -> bool:
+    """Tell whether light is what an image shows."""
+    return pair.channels not in ("grey", "hematoxylin") and not pair.spacing_um  # type: ignore[attr-defined]
+
+
+def light_of(image: Image) -> NDArray[np.float32]:
+    """Return the light of an image: 0 at its 1st percentile, the camera's offset, 1 at its 99th."""
+    pixels = image.pixels.astype(np.float32)
+    if image.axes == "cyx":
+        pixels = pixels[image.channels if isinstance(image.channels, int) else 0]
+    elif image.axes == "yxc":
+        pixels = pixels.mean(axis=2)
+    low, high = np.percentile(pixels, (1, 99))
+    return np.maximum((pixels - low) / max(high - low, 1e-6), 0).astype(np.float32)
+
+
+def noisy(light: NDArray[np.float32], photons: float, name: str) -> NDArray[np.float32]:
+    """Return an image of few photons; the same for the same name."""
+    if np.isinf(photons):
+        return light
+    seed = zlib.crc32(f"{name} {photons:g}".encode())
+    return with_photons(light, photons, np.random.default_rng(seed))
+
+
+def scores(ways: dict[str, Callable], some: list[Image]) -> dict[float, dict[str, NDArray]]:
+    """Return the AP at IoU .5 of each image, by photons and way."""
+    found: dict[float, dict[str, NDArray]] = {}
+    for photons in PHOTONS:
+        rows: dict[str, list[float]] = {name: [] for name in ways}
+        for image in some:
+            light = noisy(light_of(image), photons, image.pair.image)
+            for name, way in ways.items():
+                labels = way(light, image.diameter_px)
+                rows[name].append(cs.evaluate(labels, image.truth).ap[0.5])
+        found[photons] = {name: np.array(row) for name, row in rows.items()}
+        print(photons, {name: f"{row.mean():.3f}" for name, row in found[photons].items()})
+    return found
+
+
+def interval(values: NDArray, groups: list[str]) -> str:
+    """Return a mean with its 95 % interval over bootstrap samples of groups."""
+    names = sorted(set(groups))
+    of_group = [values[[g == name for g in groups]] for name in names]
+    sums = np.array([[np.nansum(v), np.isfinite(v).sum()] for v in of_group])
+    rng = np.random.default_rng(0)
+    drawn = sums[rng.integers(0, len(names), (DRAWS, len(names)))].sum(axis=1)
+    low, high = np.percentile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), TAILS)
+    return f"{np.nanmean(values):+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def tables(found: dict[float, dict[str, NDArray]], groups: list[str]) -> list[str]:
+    """Return the table of means, and that of paired differences."""
+    names = list(found[PHOTONS[0]])
+    lines = [f"| photons | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for photons, row in found.items():
+        values = " | ".join(f"{np.nanmean(row[name]):.3f}" for name in names)
+        lines.append(f"| {said(photons)} | {values} |")
+    pairs = [("C", "A"), ("C", "B gaussian"), ("C", "B median"), ("E", "D")]
+    pairs = [pair for pair in pairs if set(pair) <= set(names)]
+    head = " | ".join(f"{a} - {b}" for a, b in pairs)
+    lines += ["", f"| photons | {head} |", "|---" * (len(pairs) + 1) + "|"]
+    for photons, row in found.items():
+        values = " | ".join(interval(row[a] - row[b], groups) for a, b in pairs)
+        lines.append(f"| {said(photons)} | {values} |")
+    return lines
+
+
+def said(photons: float) -> str:
+    """Return a number of photons in words."""
+    return "clean" if np.isinf(photons) else f"{photons:g}"
+
+
+def statistics(ways: Ways) -> list[str]:
+    """Return means and percentiles of a synthetic image: true, noisy, restored."""
+    spec = replace(
+        PRESETS["nuclei"], shape=(512, 512), seed=77, photons=1e12, read_noise_photons=0.0
+    )
+    image = render(spec, Box.of(spec.shape)).image[0].astype(np.float32)
+    truth = (image - 100) / spec.level
+    lines = [
+        "| image | photons | mean | 1 % | 99 % | error, rms |",
+        "|---|---|---|---|---|---|",
+        f"| true light | | {numbers(truth, truth)} |",
+    ]
+    for photons in PHOTONS[:-1]:
+        light = noisy(truth, photons, "synthetic")
+        restored = ways.restored(light, spec.diameter_px)
+        for name, seen in (("noisy", light), ("restored", restored)):
+            lines.append(f"| {name} | {photons:g} | {numbers(seen, truth)} |")
+    return lines
+
+
+def numbers(seen: NDArray, truth: NDArray) -> str:
+    """Return what is told of an image."""
+    low, high = np.percentile(seen, (1, 99))
+    error = float(np.sqrt(np.mean((seen - truth) ** 2)))
+    return f"{seen.mean():.3f} | {low:.3f} | {high:.3f} | {error:.3f}"
+
+
+def speed(ways: Ways) -> str:
+    """Return how much longer it takes to restore and segment than to segment."""
+    spec = replace(PRESETS["nuclei"], shape=(1024, 1024), seed=5)
+    image = render(spec, Box.of(spec.shape)).image[0].astype(np.float32)
+    timed = []
+    for way in ("A", "C"):
+        run = ways.all()[way]
+        run(image[:256, :256], spec.diameter_px)
+        began = time.perf_counter()
+        run(image, spec.diameter_px)
+        timed.append(time.perf_counter() - began)
+    return (
+        f"Restoring and segmenting 1024 x 1024 px takes {timed[1] / timed[0]:.2f} times as long as"
+        " segmenting."
+    )
+
+
+def section(ways: Ways, some: list[Image]) -> list[str]:
+    """Return the figures of the page."""
+    groups = [image.pair.group for image in some]
+    told = [
+        f"Restorer `{ways.restorer.name}` ({ways.restorer.sha256[:12]}), segmenter"
+        f" `{ways.clean.name}` ({ways.clean.sha256[:12]}); {len(some)} test images of"
+        f" {len(set(groups))} groups that training never saw, at their true diameter.",
+        "",
+        "Mean AP at IoU .5. A: segmented as they are. B: after a filter (gaussian of sigma 1 px,"
+        " median of 3 px). C: restored.",
+    ]
+    if ways.noisy is None:
+        told.append(
+            "There is one segmenter, so the columns of a second one, trained with noise (D, and E"
+            " after restoring), are left out. If the one given was itself trained with noise, A is"
+            " what restoring has to beat in earnest."
+        )
+    else:
+        told.append(f"D: the segmenter `{ways.noisy.name}`, trained with noise. E: D, restored.")
+    told += ["", *tables(scores(ways.all(), some), groups)]
+    told += ["", "Differences are paired by image; 95 % intervals are of a bootstrap over groups."]
+    told += ["", "### Grey values", "A synthetic image whose light is known.", ""]
+    return [*told, *statistics(ways), "", "### Time", speed(ways)]
+
+
+def main() -> None:
+    """Run and write the figures into the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--restorer", required=True, help="name or file of the model that restores")
+    parser.add_argument("--segmenter", default="nuclei", help="A: name or file (nuclei)")
+    parser.add_argument("--noise-segmenter", help="D: another one, trained with noise")
+    parser.add_argument("--images", type=int, help="at most so many, evenly over the list (all)")
+    parser.add_argument("--device", default="auto")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore", RuntimeWarning)
+    some = list(images(Path(os.environ["CELLSEG_DATA"]), fluorescent))
+    some = [image for image in some if image.truth.ndim == 2]
+    step = max(1, len(some) // asked.images) if asked.images else 1
+    second = asked.noise_segmenter
+    ways = Ways(
+        restorer_for(asked.restorer, device=asked.device),
+        engine_for(asked.segmenter, device=asked.device),
+        engine_for(second, device=asked.device) if second else None,
+    )
+    page = ROOT / "docs" / "restoration.md"
+    before, rest = page.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    text = "\n".join(section(ways, some[::step]))
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
