@@ -112,7 +112,7 @@ def whole_bytes(plan: Plan, networks: Sequence[Footprint], *, pixels_bytes: int)
     """
     voxels, walked = math.prod(plan.shape), math.prod(plan.walk_shape)
     plane = math.prod(plan.walk_shape[1:]) if plan.mode == "planes" else walked
-    answer = 4 * (plan.n_outputs + 2) * (math.prod(plan.grid_shape) + walked)
+    answer = 4 * (plan.n_outputs + 4) * (math.prod(plan.grid_shape) + walked)
     labels = LABELS_BYTES * PAINTED * (voxels + walked)
     cells = answer + labels + FOLLOW_BYTES[len(plan.flow_axes)] * plane
     return predict_bytes(plan, networks) + 2 * pixels_bytes + cells
@@ -138,7 +138,7 @@ def masks_bytes(plan: Plan, tiles: TilePlan) -> int:
         for core, halo, n in zip(tiles.core, tiles.halo, tiles.shape, strict=True)
     )
     on_grid = outer * (math.prod(plan.scale.factors) if plan.walks_level_0 else 1.0)
-    answer = 4 * (plan.n_outputs + 2) * (outer + on_grid)
+    answer = 4 * (plan.n_outputs + 4) * (outer + on_grid)
     return round(BASE_BYTES + answer + FOLLOW_BYTES[len(plan.flow_axes)] * outer)
 
 

@@ -349,6 +349,19 @@ def _results(experiment: Experiment) -> Iterator[Problem]:
     if len(set(experiment.output.export)) < len(experiment.output.export):
         yield Problem(("output", "export"), "needs each format once.")
     yield from _qc(experiment.qc, measures_errors=any(s.flow_threshold for s in sections))
+    flat = {s.mode for s in sections} <= {"2d", "planes"}
+    if flat and not experiment.tiles.overlap_px:
+        yield from _seen_once(experiment.qc)
+
+
+def _seen_once(qc: Qc) -> Iterator[Problem]:
+    for kind, limits in (("flag", qc.flag), ("drop", qc.drop)):
+        if limits.min_agreement is not None:
+            yield Problem(
+                ("qc", kind, "min_agreement"),
+                "needs windows that overlap, and tiles.overlap_px is 0: each cell is seen once.",
+                (("tiles",), ("segment",)),
+            )
 
 
 def _qc(qc: Qc, *, measures_errors: bool) -> Iterator[Problem]:

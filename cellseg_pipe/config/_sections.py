@@ -267,6 +267,8 @@ class Limits(Section):
     """Cells of lower probability."""
     max_flow_error: Factor | None = None
     """Cells of larger flow error."""
+    min_agreement: Portion | None = None
+    """Cells on which windows that overlap, or views, agree less; not those that are seen once."""
     min_size_px: Voxels | None = None
     """Cells of smaller area or volume in pixels."""
     max_size_px: Voxels | None = None

@@ -1,4 +1,4 @@
-"""Runs a network over an image window by window and blends what comes out, alike for any box."""
+"""Runs a network over an image window by window, alike for any box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cellseg_pipe.tiles import Lattice
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Network", "Record", "View", "blend", "nothing", "predict", "view_of"]
+__all__ = ["Network", "Record", "View", "nothing", "predict", "view_of"]
 
 FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
 BORDER_PX = 8  # as the peer
@@ -325,74 +325,3 @@ def nothing(shape: tuple[int, ...], n_outputs: int, *, n_axes: int) -> NDArray[n
     values = np.zeros((n_outputs, *shape), np.float16)
     values[n_axes] = -LOGIT_MAX
     return values
-
-
-def blend(
-    records: Iterable[Record], view: View, box: Box, *, n_outputs: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Add up windows, each weighted by a ramp where it overlaps its neighbours.
-
-    Parameters
-    ----------
-    records : iterable of Record
-        All the windows that meet the box, ascending: the order of a sum decides its last bits.
-    view : View
-        The windows.
-    box : Box
-        What to cover, on the network's grid.
-    n_outputs : int
-        Channels of a record.
-
-    Returns
-    -------
-    outputs : float32 array [n_outputs, *box]
-        Flow along the network's axes, logit, classes.
-    style : float32 array [n]
-        Mean style of the windows, of length one; zero if none has any.
-    """
-    total = np.zeros((n_outputs, *box.shape), np.float32)
-    styles = []
-    for record in records:
-        window = view.box(record.index)
-        shared = window.clip(box)
-        part = record.values[(slice(None), *shared.relative_to(window.start).slices)]
-        part = part.astype(np.float32)
-        for axis, ramp in enumerate(ramps(view.lattice, record.index)):
-            here = ramp[shared.start[axis] - window.start[axis] :][: shared.shape[axis]]
-            if (here != 1).any():
-                part *= here.reshape(-1, *(1,) * (box.ndim - 1 - axis))
-        total[(slice(None), *shared.relative_to(box.start).slices)] += part
-        if record.style.any():
-            styles.append(record.style.astype(np.float64))
-    style = np.sum(styles, axis=0) if styles else np.zeros(1)
-    length = float(np.sqrt(np.sum(style**2)))
-    return total, (style / (length or 1.0)).astype(np.float32)
-
-
-def ramps(lattice: Lattice, index: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    """Return the weight of a window along each axis: the weights of two neighbours add up to one.
-
-    Parameters
-    ----------
-    lattice : Lattice
-        The windows.
-    index : tuple of int
-        The window's place.
-
-    Returns
-    -------
-    list of float32 array [edge]
-        Rising and falling smoothly where there is a neighbour, 1 elsewhere.
-    """
-    weights = []
-    for axis, at in enumerate(index):
-        edge, overlap = lattice.box(index).shape[axis], lattice.overlap[axis]
-        t = (np.arange(overlap) + 0.5) / max(overlap, 1)
-        rise = (t * t * (3 - 2 * t)).astype(np.float32)
-        ramp = np.ones(edge, np.float32)
-        if at > 0:
-            ramp[:overlap] = rise
-        if at + 1 < lattice.counts[axis]:
-            ramp[edge - overlap :] = np.float32(1) - rise
-        weights.append(ramp)
-    return weights

@@ -22,6 +22,8 @@ class Limits:
         From 0 to 1; 0 for no rule.
     max_flow_error : float, optional
         Largest one.
+    min_agreement : float, optional
+        From 0 to 1; cells that are seen once do not break it.
     min_size_px, max_size_px : int, optional
         Area or volume.
     min_diameter_um, max_diameter_um : float, optional
@@ -33,6 +35,7 @@ class Limits:
     min_confidence: float = 0.0
     min_probability: float = 0.0
     max_flow_error: float | None = None
+    min_agreement: float | None = None
     min_size_px: int | None = None
     max_size_px: int | None = None
     min_diameter_um: float | None = None
@@ -82,8 +85,9 @@ def _broken(columns: dict[str, NDArray[Any]], limits: Limits) -> dict[str, NDArr
     size = "area_px" if "area_px" in columns else "volume_px"
     measured = {"size_px": size, "confidence": "confidence", "probability": "probability"}
     found = {}
+    unlimited = vars(Limits())
     for name, limit in vars(limits).items():
-        if name == "border" or limit in (None, 0.0):
+        if name == "border" or limit == unlimited[name]:
             continue
         end, _, what = name.partition("_")
         column = measured.get(what, what)

@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import resample
+from cellseg_pipe.nets.blending import blend
 from cellseg_pipe.nets.restore import restored_windows
-from cellseg_pipe.nets.windows import Network, Record, View, blend
+from cellseg_pipe.nets.windows import Network, Record, View
 from cellseg_pipe.preprocess import (
     Range,
     apply_ranges,

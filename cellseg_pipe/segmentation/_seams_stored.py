@@ -24,7 +24,7 @@ __all__ = [
     "view_to_bytes",
 ]
 
-SEEN = ("labels", "area", "flow_error", "logit", "class_logit")
+SEEN = ("labels", "area", "flow_error", "logit", "class_logit", "spread", "seen_again")
 NODES = tuple(field.name for field in dataclasses.fields(Nodes) if field.name != "number")
 
 

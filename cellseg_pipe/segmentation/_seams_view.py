@@ -19,6 +19,7 @@ from cellseg_pipe.kernels import (
     relabel,
 )
 from cellseg_pipe.segmentation._seams_nodes import Nodes, nodes_of, seen_whole
+from cellseg_pipe.segmentation.agreement import seen_over
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.tiled import rules_of
@@ -45,6 +46,8 @@ class View:
         Of each cell; nan for an error that was not asked for, or of a cell that the window cuts.
     class_logit : float64 array [n, n_classes]
         Mean of each class output.
+    spread, seen_again : float64 array [n]
+        Sums over the cell of how far windows differ, and of how far more than one sees a pixel.
     """
 
     tile: Tile
@@ -54,6 +57,8 @@ class View:
     flow_error: NDArray[np.float64]
     logit: NDArray[np.float64]
     class_logit: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    seen_again: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ def see_cells(
     kept &= ~(error > (limits["flow_threshold"] or np.inf))
     labels = _filled(masks.labels, kept, threads=threads) if plan.settings.fill else masks.labels
     labels = labels.reshape(window.shape)
+    own, spread = masks.labels.reshape(window.shape), answer.spread.reshape(window.shape)
+    differing = seen_over(own, spread, n=len(peak), plan=plan, box=window)
     return View(
         tile=tile,
         labels=labels,
@@ -141,6 +148,8 @@ def see_cells(
         flow_error=error,
         logit=masks.logit,
         class_logit=masks.class_logit,
+        spread=differing[0],
+        seen_again=differing[1],
     )
 
 

@@ -19,6 +19,7 @@ from cellseg_pipe.kernels import (
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.segmentation.agreement import agreement
 from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
@@ -62,6 +63,8 @@ class Rows:
         Of each cell; nan for an error that was not asked for.
     class_logit : float64 array [n, n_classes]
         Mean of each class output over the cell; no columns without class outputs.
+    spread, seen_again : float64 array [n]
+        Sums over the cell of how far windows differ, and of how far more than one sees a pixel.
     peak : int64 array [n, ndim]
         From which its moments count, and which decides its region; of a chain that of its first
         plane.
@@ -72,6 +75,8 @@ class Rows:
     flow_error: NDArray[np.float64]
     logit: NDArray[np.float64]
     class_logit: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    seen_again: NDArray[np.float64]
     peak: NDArray[np.int64]
 
     def take(self, wanted: NDArray[Any]) -> Rows:
@@ -95,6 +100,11 @@ class Rows:
         from scipy.special import expit  # here: most jobs do without
 
         return np.asarray(expit(self.logit))
+
+    @property
+    def agreement(self) -> NDArray[np.float64]:
+        """How far windows that overlap say the same of a cell; nan where one alone sees it."""
+        return agreement(self.spread, self.seen_again)
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,7 @@ def _tiles(answer: Answer, plan: Plan) -> Sequence[tuple[Answer, Box]]:
                 answer.flow[:, z : z + 1],
                 answer.logit[z : z + 1],
                 answer.classes[:, z : z + 1],
+                answer.spread[z : z + 1],
                 answer.style,
             ),
             Box((z, 0, 0), (z + 1, *whole.stop[1:])),
@@ -202,6 +213,8 @@ def join_rows(tiles: Sequence[tuple[Found, NDArray[np.uint32]]]) -> Rows:
         column("flow_error"),
         column("logit"),
         column("class_logit"),
+        column("spread"),
+        column("seen_again"),
         column("peak"),
     )
 
@@ -370,7 +383,7 @@ def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:
 
 
 def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
-    """Return what is known of chains: means over their planes, weighted by area.
+    """Return what is known of chains: sums over their planes, and means weighted by area.
 
     Parameters
     ----------
@@ -385,10 +398,14 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
         One per chain.
     """
     n = int(numbers.max(initial=0))
-    weight = np.bincount(numbers, rows.area, n + 1)[1:]
+
+    def total(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(numbers, values, n + 1)[1:], np.float64)
+
+    weight = total(rows.area)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.bincount(numbers, rows.area * values, n + 1)[1:] / weight)
+        return total(rows.area * values) / weight
 
     classes = [mean(column) for column in rows.class_logit.T]
     return Rows(
@@ -397,6 +414,8 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
         mean(rows.flow_error),
         mean(rows.logit),
         np.array(classes).reshape(len(classes), n).T,
+        total(rows.spread),
+        total(rows.seen_again),
         rows.peak[_firsts(numbers, n)],
     )
 

@@ -31,7 +31,7 @@ def needed_bytes(plan: Plan) -> int:
     """
     on_grid = math.prod(plan.grid_shape)
     walked = math.prod(plan.walk_shape)
-    outputs = 4 * (plan.n_outputs + 2) * (on_grid + walked)
+    outputs = 4 * (plan.n_outputs + 4) * (on_grid + walked)
     plane = math.prod(plan.shape[1:]) if plan.mode == "planes" else walked
     window = max(math.prod(view.lattice.edge) for view in plan.views)
     return (

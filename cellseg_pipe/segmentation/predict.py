@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import resample
-from cellseg_pipe.nets.windows import Network, Record, View, blend, predict
+from cellseg_pipe.nets.blending import blend_answers
+from cellseg_pipe.nets.windows import Network, Record, View, predict
 from cellseg_pipe.preprocess import gaussian, gaussian_halo_px
 from cellseg_pipe.segmentation.plan import Plan
 
@@ -32,6 +33,9 @@ class Answer:
         Above the threshold in cells.
     classes : float32 array [n_classes, *box]
         Further outputs.
+    spread : float32 array [*box]
+        Weighted variance of the probabilities that windows and views give a pixel; 0 where one
+        window alone sees it.
     style : float32 array [n]
         Mean style of the windows, of length one.
     """
@@ -39,6 +43,7 @@ class Answer:
     flow: NDArray[np.float32]
     logit: NDArray[np.float32]
     classes: NDArray[np.float32]
+    spread: NDArray[np.float32]
     style: NDArray[np.float32]
 
 
@@ -105,10 +110,10 @@ def answer_of(records: Records, plan: Plan, box: Box) -> Answer:
     axes = plan.flow_axes
     seen = {axis: sum(axis in view.axes for view in plan.views) for axis in axes}
     flow = np.zeros((len(axes), *box.shape), np.float32)
-    rest: NDArray[np.float32] | None = None
+    rest: NDArray[np.float32] | None = None  # logit, classes, probability, its square
     style = np.zeros(1, np.float32)
     for view in plan.views:
-        outputs, view_style = blend(records(view, box), view, box, n_outputs=plan.n_outputs)
+        outputs, view_style = blend_answers(records(view, box), view, box, n_outputs=plan.n_outputs)
         for component, axis in enumerate(view.axes):
             flow[axes.index(axis)] += outputs[component]
         further = outputs[len(view.axes) :]
@@ -121,7 +126,9 @@ def answer_of(records: Records, plan: Plan, box: Box) -> Answer:
             flow[component] /= np.float32(seen[axis])
     if len(plan.views) > 1:
         rest /= np.float32(len(plan.views))
-    return Answer(flow, rest[0], rest[1:], style)
+    spread = rest[-1]
+    spread -= rest[-2] * rest[-2]
+    return Answer(flow, rest[0], rest[1:-2], np.maximum(spread, 0, out=spread), style)
 
 
 def smoothing_halo(plan: Plan) -> tuple[int, ...]:
@@ -172,7 +179,7 @@ def on_walked_grid(records: Records, plan: Plan, box: Box) -> Answer:
     if not back:
         inner = needed.relative_to(wide.start).slices
         classes = answer.classes[(slice(None), *inner)]
-        return Answer(flow, answer.logit[inner], classes, answer.style)
+        return Answer(flow, answer.logit[inner], classes, answer.spread[inner], answer.style)
 
     def brought_back(values: NDArray[np.float32], start: tuple[int, ...]) -> NDArray[np.float32]:
         return resample(
@@ -188,5 +195,6 @@ def on_walked_grid(records: Records, plan: Plan, box: Box) -> Answer:
         brought_back(flow, needed.start),
         brought_back(answer.logit[None], wide.start)[0],
         brought_back(answer.classes, wide.start),
+        brought_back(answer.spread[None], wide.start)[0],
         answer.style,
     )

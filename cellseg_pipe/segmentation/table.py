@@ -146,6 +146,7 @@ def _form(measured: Measured, measurer: Measurer) -> Columns:
 def _said(rows: Rows) -> Columns:
     """Return columns of what the network said."""
     columns: Columns = {"probability": rows.probability, "flow_error": rows.flow_error}
+    columns["agreement"] = rows.agreement
     if rows.class_logit.shape[1]:
         from scipy.special import softmax  # here: most jobs do without
 

@@ -22,6 +22,7 @@ from cellseg_pipe.kernels import (
     relabel,
     resample_nearest,
 )
+from cellseg_pipe.segmentation.agreement import seen_over
 from cellseg_pipe.segmentation.places import in_region
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Answer
@@ -68,6 +69,8 @@ class Found:
         Of each cell; nan for an error that was not asked for.
     class_logit : float64 array [n, n_classes]
         Mean of each class output.
+    spread, seen_again : float64 array [n]
+        Sums over the cell of how far windows differ, and of how far more than one sees a pixel.
     on_border : bool array [n]
         Whether it touches the border of the image.
     kept : bool array [n]
@@ -85,6 +88,8 @@ class Found:
     flow_error: NDArray[np.float64]
     logit: NDArray[np.float64]
     class_logit: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    seen_again: NDArray[np.float64]
     on_border: NDArray[np.bool_]
     kept: NDArray[np.bool_]
     n_too_far: int
@@ -167,9 +172,7 @@ def find_cells(
     )
     peak = np.zeros((len(masks.peak), len(shape)), np.int64) + np.asarray(window.start)
     peak[:, n_flat:] += masks.peak
-    owned = ((peak >= core.start) & (peak < core.stop)).all(axis=1)
-    box = core.grow(spread_px(plan)).clip(window)
-    return _owned(masks, peak, owned=owned, plan=plan, box=box, window=window)
+    return _owned(masks, peak, answer.spread, plan=plan, core=core, window=window)
 
 
 def no_cells(plan: Plan, core: Box) -> Found:
@@ -199,6 +202,8 @@ def no_cells(plan: Plan, core: Box) -> Found:
         flow_error=floats,
         logit=floats,
         class_logit=np.zeros((0, n_classes if n_classes > 1 else 0)),
+        spread=floats,
+        seen_again=floats,
         on_border=none.astype(bool),
         kept=none.astype(bool),
         n_too_far=0,
@@ -248,15 +253,16 @@ def _classes(answer: Answer, shape: tuple[int, ...]) -> NDArray[np.float32] | No
 def _owned(
     masks: Masks,
     peak: NDArray[np.int64],
+    spread: NDArray[np.float32],
     *,
-    owned: NDArray[np.bool_],
     plan: Plan,
-    box: Box,
+    core: Box,
     window: Box,
 ) -> Found:
     """Return those of a window's cells that the core owns, in the order of their numbers."""
     blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
-    rows = np.flatnonzero(owned)
+    box = core.grow(spread_px(plan)).clip(window)
+    rows = np.flatnonzero(((peak >= core.start) & (peak < core.stop)).all(axis=1))
     places = np.ravel_multi_index(tuple(peak[rows].T), plan.walk_shape).reshape(-1)
     by_block = np.lexsort((places, blocks.owners(peak[rows])))
     rows, places = rows[by_block], places[by_block]
@@ -268,6 +274,7 @@ def _owned(
     labels = np.ascontiguousarray(cut) if same else _relabelled(cut, old, new)
     claim_index, claim_label = _claims(labels, plan, order=np.argsort(np.argsort(places)))
     on_border = _on_border(labels, new, box=box, plan=plan)
+    differing = seen_over(labels, spread[inner], n=rows.size, plan=plan, box=box)
     kept = _seen(labels, rows.size, plan=plan, box=box)
     if not plan.stacked:  # there chains are judged, not the cells of planes
         kept &= in_region(peak[rows], plan)
@@ -282,6 +289,8 @@ def _owned(
         flow_error=masks.flow_error[rows],
         logit=masks.logit[rows],
         class_logit=masks.class_logit[rows],
+        spread=differing[0],
+        seen_again=differing[1],
         on_border=on_border,
         kept=kept,
         n_too_far=masks.n_too_far,

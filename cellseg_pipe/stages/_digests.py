@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CELL_SETTINGS", "GROUP", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
+CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
 # What the network's answer does not depend on.
 CELL_SETTINGS = (
     "cellprob_threshold",
@@ -100,7 +101,7 @@ def _network_digests(unit: UnitRun) -> dict[str, str]:
     )
     cut = (tiles.core_px, tiles.halo_px, unit.batches["masks"])
     stitch = unit.experiment.stitch
-    masks = hash_of(predict, cells, stitch.seams, cut, *([where] if where else []))
+    masks = hash_of(predict, CELLS_VERSION, cells, stitch.seams, cut, *([where] if where else []))
     joined = hash_of(masks, stitch.seam_iou) if stitch.seams == "iou" else masks
     return {"prepare": hash_of(source), "predict": predict, "masks": masks, "joined": joined}
 

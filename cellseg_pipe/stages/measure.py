@@ -236,7 +236,8 @@ def _nothing(unit: UnitRun, measurer: Measurer) -> tuple[Rows, Measured]:
     ndim, n_classes = len(plan.shape), plan.n_outputs - len(plan.views[0].axes) - 1
     none, floats = np.zeros(0, np.int64), np.zeros(0)
     classes = np.zeros((0, n_classes if n_classes > 1 else 0))
-    rows = Rows(none.astype(np.uint32), none, floats, floats, classes, none.reshape(0, ndim))
+    said = (floats, floats, classes, floats, floats)
+    rows = Rows(none.astype(np.uint32), none, *said, none.reshape(0, ndim))
     pixel = Box.of((1,) * ndim)
     image = np.zeros((len(channels_of(unit)), *pixel.shape), unit.image.dtype)
     view = View(pixel, np.zeros(pixel.shape, np.uint32), image, pixel, pixel)

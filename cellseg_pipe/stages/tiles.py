@@ -231,6 +231,8 @@ class SeenTiles:
             view.flow_error[rows],
             view.logit[rows],
             view.class_logit[rows],
+            view.spread[rows],
+            view.seen_again[rows],
             view.nodes.peak[rows],
         )
 

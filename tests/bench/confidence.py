@@ -1,7 +1,8 @@
 """Fits the confidence of cells to truth, and writes how well it does on images not fitted to.
 
 `python tests/bench/confidence.py collect DATA CELLS.npz`, then
-`python tests/bench/confidence.py fit CELLS.npz`
+`python tests/bench/confidence.py fit CELLS.npz`. With `collect --window-px 128` cells lie where
+windows overlap, and `python tests/bench/confidence.py agreement CELLS.npz` says what that tells.
 
 DATA is a folder of the images that config/training/split.csv lists. Real images, and synthetic ones
 that are made here, are segmented by the shipped model with a diameter that is off by up to 1.5
@@ -30,6 +31,7 @@ PER_SET_3D = {"fit": 3, "test": 2}
 CROP = {2: (400, 400), 3: (24, 112, 112)}
 OFF = 0.4  # logarithm of a diameter over the true one
 FLOW_THRESHOLD, USUAL = 1.0, 0.4
+FOLDS = 5  # of images, where what is fitted to some is scored on the others
 RIDGE = 1.0
 BINS = np.linspace(0, 1, 11)
 
@@ -100,7 +102,7 @@ def synthetic_images() -> Iterator[Image]:
             yield Image(f"{name} {seed}", name, use, made.image, made.labels, said)
 
 
-def collect(data: Path, out: Path) -> None:
+def collect(data: Path, out: Path, window_px: int | None) -> None:
     """Segment all images and keep what is known of each cell."""
     from cellseg_pipe.nets.engine import engine_for
 
@@ -108,6 +110,8 @@ def collect(data: Path, out: Path) -> None:
     rng = np.random.default_rng(1)
     parts = []
     for number, image in enumerate([*synthetic_images(), *real_images(data)]):
+        if window_px is not None:
+            image.settings["window_px"] = window_px
         part = cells_of(image, engine, factor=float(np.exp(rng.uniform(-OFF, OFF))))
         if part is not None:
             parts.append(part | {"image": np.full(len(part["wrong"]), number)})
@@ -166,6 +170,7 @@ def cells_of(image: Image, engine: Any, *, factor: float) -> dict[str, Any] | No
         "ndim": np.full(n, ndim),
         "test": np.full(n, image.use == "test"),
         "known": np.isfinite(error),
+        "agreement": found.table["agreement"],
         "set": np.full(n, image.set),
     }
 
@@ -221,6 +226,39 @@ def fit(path: Path) -> None:
             report.append((f"{ndim}D{kind}", cells, chance, here & cells["test"], usual))
     write_weights(weights)
     write_report(report, n_fit=int((~cells["test"]).sum()))
+
+
+def compare(path: Path) -> None:
+    """Say how well agreement tells wrong cells, alone and beside the features."""
+    from cellseg_pipe.qc.confidence import FEATURES
+
+    cells = dict(np.load(path))
+    fold = np.random.default_rng(0).integers(0, FOLDS, cells["image"].max() + 1)[cells["image"]]
+    features = np.stack([cells[name] for name in FEATURES], 1)
+    unlike = np.sqrt(1 - cells["agreement"])
+    more = np.column_stack([features, unlike / np.nanstd(unlike)])
+    for ndim in (2, 3):
+        seen = (cells["ndim"] == ndim) & np.isfinite(cells["agreement"])
+        for most in (np.inf, USUAL):
+            rows = seen & (cells["flow_error"] <= most)
+            wrong = cells["wrong"][rows]
+            scores = {"agreement": -cells["agreement"], "flow error": cells["flow_error"]}
+            scores |= {"features": -apart(features, cells, seen=seen, fold=fold)}
+            scores |= {"and agreement": -apart(more, cells, seen=seen, fold=fold)}
+            said = ", ".join(f"{name} {auroc(s[rows], wrong):.4f}" for name, s in scores.items())
+            print(f"{ndim}D, flow error up to {most}: {wrong.sum()} of {wrong.size} wrong: {said}")
+
+
+def apart(
+    columns: np.ndarray, cells: dict[str, np.ndarray], *, seen: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """Return the score of each cell by weights that are fitted to other images."""
+    score = np.zeros(len(columns))
+    for k in np.unique(fold[seen]):
+        others = seen & (fold != k)
+        weights = fitted(columns[others], ~cells["wrong"][others], balanced(cells, others))
+        score[seen & (fold == k)] = columns[seen & (fold == k)] @ weights
+    return score
 
 
 def write_weights(weights: dict[str, tuple[float, ...]]) -> None:
@@ -302,11 +340,14 @@ def main() -> None:
     step = steps.add_parser("collect")
     step.add_argument("data", type=Path)
     step.add_argument("cells", type=Path)
-    step = steps.add_parser("fit")
-    step.add_argument("cells", type=Path)
+    step.add_argument("--window-px", type=int)
+    for name in ("fit", "agreement"):
+        steps.add_parser(name).add_argument("cells", type=Path)
     options = parser.parse_args()
     if options.step == "collect":
-        collect(options.data, options.cells)
+        collect(options.data, options.cells, options.window_px)
+    elif options.step == "agreement":
+        compare(options.cells)
     else:
         fit(options.cells)
 

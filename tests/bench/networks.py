@@ -104,7 +104,8 @@ def peer_model(arrays: Arrays) -> Any:
 def our_network(*, threads: int) -> Callable[[Arrays], dict[str, Any]]:
     """Return what prepares all windows of the image, without reading and following."""
     from cellseg_pipe.geometry import Box
-    from cellseg_pipe.nets.windows import blend, predict, view_of
+    from cellseg_pipe.nets.blending import blend_answers
+    from cellseg_pipe.nets.windows import predict, view_of
 
     def prepare(arrays: Arrays) -> dict[str, Any]:
         engine, x = our_engine(arrays, threads=threads), normalised(arrays)
@@ -116,7 +117,7 @@ def our_network(*, threads: int) -> Callable[[Arrays], dict[str, Any]]:
 
         def call() -> np.ndarray:
             records = predict(engine, source, view, indices=view.over(box))
-            outputs, _ = blend(records, view, box, n_outputs=3)
+            outputs, _ = blend_answers(records, view, box, n_outputs=3)
             outputs[:2] *= 5
             return outputs
 

@@ -254,6 +254,12 @@ def test_units_are_images_by_targets(tmp_path):
         ("segment: {flow_threshold: 0}\nqc: {flag: {max_flow_error: 1}}", "", "qc.flag.max_flow_e"),
         ("segment: {flow_threshold: 0}\nqc: {drop: {max_flow_error: 1}}", "", "qc.drop.max_flow_e"),
         (
+            "segment: {mode: 2d}\ntiles: {overlap_px: 0}\nqc: {flag: {min_agreement: 0.5}}",
+            "",
+            "qc.flag.min_agreement needs windows that overlap",
+        ),
+        ("qc: {drop: {min_agreement: 2}}", "", "qc.drop.min_agreement"),
+        (
             "qc: {drop: {min_size_px: 9, max_size_px: 8}}",
             "",
             "qc.drop.max_size_px needs min_size_px (9) or more, got 8: all cells would break it.",

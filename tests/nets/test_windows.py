@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.nets.windows import blend, predict, ramps, view_of, window_input
+from cellseg_pipe.nets.blending import blend_answers, ramps
+from cellseg_pipe.nets.windows import predict, view_of, window_input
 
 
 class Arithmetic:
@@ -18,7 +19,9 @@ class Arithmetic:
 
     def __call__(self, x):
         ndim = x.ndim - 2
-        y = torch.stack([x[:, 0] * (k + 1) + x.flatten(1).mean() * 0 for k in range(3)], 1)
+        y = torch.stack(
+            [x[:, 0] * (k + 1) + x.flatten(1).mean() * 0 for k in range(self.n_outputs)], 1
+        )
         y[:, :ndim] *= 5
         return y, x.flatten(1)[:, :2]
 
@@ -31,7 +34,7 @@ def view(shape, axes=None, window=32, overlap=8):
 def answer(source, seen, box, net=None, **settings):
     net = net or Arithmetic()
     records = predict(net, source, seen, indices=seen.over(box), **settings)
-    return blend(records, seen, box, n_outputs=net.n_outputs)
+    return blend_answers(records, seen, box, n_outputs=net.n_outputs)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 90), (32, 33), (100, 57), (20, 40, 70)])
@@ -77,9 +80,13 @@ def test_a_box_has_the_bits_of_the_whole(data):
     start = [data.draw(st.integers(0, n - 1)) for n in shape]
     stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True)]
     box = Box(tuple(start), tuple(stop))
-    whole, _ = answer(source, seen, Box.of(shape))
-    part, _ = answer(source, seen, box)
+    net = Arithmetic()
+    net.n_outputs = len(seen.axes) + 1
+    whole, _ = answer(source, seen, Box.of(shape), net=net)
+    part, _ = answer(source, seen, box, net=net)
     np.testing.assert_array_equal(part, whole[(slice(None), *box.slices)])
+    chance, square = whole[-2:]
+    assert (chance >= 0).all() and (square - chance**2 > -1e-6).all()
 
 
 def test_beyond_the_border_the_input_is_zero():
@@ -132,4 +139,4 @@ def test_logits_are_cut_and_rounded_at_the_door():
     )
     assert records[0].values.dtype == np.float16
     assert set(np.unique(records[0].values[2])) == {0, 30}
-    assert (blend(records, seen, Box.of((16, 16)), n_outputs=3)[0][2] == 30).all()
+    assert (blend_answers(records, seen, Box.of((16, 16)), n_outputs=3)[0][2] == 30).all()

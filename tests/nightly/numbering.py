@@ -141,6 +141,8 @@ def found_of(tiles, number):
         area=np.full(n, AREA),
         flow_error=floats,
         logit=floats,
+        spread=floats,
+        seen_again=floats,
         class_logit=np.zeros((n, 0)),
         on_border=~flags,
         kept=flags,

@@ -148,7 +148,7 @@ def test_outlines_are_the_pixels_of_cells(tmp_path, pool, name):
         plane[mask == 1] = row["label"]
     np.testing.assert_array_equal(again, labels)
     place = [name for name in table if name.endswith(("_px", "_um", "_um2", "_um3"))]
-    others = {"label", "probability", "flow_error", "confidence", "on_border"}
+    others = {"label", "probability", "flow_error", "agreement", "confidence", "on_border"}
     others |= {"flagged", "dropped", "qc_reason"}
     assert set(table) == others | set(place)
     # Asked for no more, they go.

@@ -97,7 +97,7 @@ def check_related(chosen, image, **settings):
     np.testing.assert_array_equal(table["label"], cells_table["label"][there])
     np.testing.assert_array_equal(table[size], found.cells[f"cytoplasm_{size}"][there])
     np.testing.assert_array_equal(table["mean_0"], found.cells["mean_cytoplasm_0"][there])
-    for name in ("probability", "flow_error"):
+    for name in ("probability", "flow_error", "agreement"):
         np.testing.assert_array_equal(table[name], cells_table[name][there])
     return int((found.nuclei["cell_id"] > 0).sum())
 
@@ -144,7 +144,7 @@ def test_grown_labels_in_every_tiling(tmp_path, mode, dtype):
         np.testing.assert_array_equal(cells, expected)
         assert np.count_nonzero(cells != nuclei) > 1000
         # The ids are those of the nuclei, and so are the scores.
-        for name in ("label", "probability", "flow_error"):
+        for name in ("label", "probability", "flow_error", "agreement"):
             np.testing.assert_array_equal(table[name], nuclei_table[name])
         np.testing.assert_array_equal(table["nucleus_id"], table["label"])
         np.testing.assert_array_equal(nuclei_table["cell_id"], nuclei_table["label"])

@@ -17,6 +17,7 @@ def table(n=50, seed=0):
         "probability": rng.random(n),
         "confidence": rng.random(n),
         "flow_error": rng.random(n),
+        "agreement": np.where(rng.random(n) < 0.3, np.nan, rng.random(n)),
         "on_border": rng.random(n) < 0.2,
     }
 
@@ -26,6 +27,7 @@ SAID = st.builds(
     min_confidence=st.floats(0, 1),
     min_probability=st.floats(0, 1),
     max_flow_error=st.none() | st.floats(0.01, 1),
+    min_agreement=st.none() | st.floats(0, 1),
     min_size_px=st.none() | st.integers(1, 400),
     max_size_px=st.none() | st.integers(1, 400),
     min_diameter_um=st.none() | st.floats(1, 20),
@@ -40,6 +42,7 @@ def reasons_of(cell, kind, limits):
         "min_confidence": ("confidence", -1),
         "min_probability": ("probability", -1),
         "max_flow_error": ("flow_error", 1),
+        "min_agreement": ("agreement", -1),
         "min_size_px": ("area_px", -1),
         "max_size_px": ("area_px", 1),
         "min_diameter_um": ("diameter_um", -1),

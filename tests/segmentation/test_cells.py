@@ -29,7 +29,8 @@ def plan_for(shape, *, n_classes=0, **settings):
 def answered(labels, *, classes=None, noise=0.1, seed=0):
     flow, logit = network_like(centre_flow(labels), labels, seed=seed, noise=noise)
     outputs = np.empty((0, *labels.shape), np.float32) if classes is None else classes
-    return Answer(flow, logit, outputs.astype(np.float32), np.ones(1, np.float32))
+    spread = np.zeros_like(logit)
+    return Answer(flow, logit, outputs.astype(np.float32), spread, np.ones(1, np.float32))
 
 
 def described(cells, truth, plan):
@@ -60,6 +61,7 @@ def test_a_chain_through_planes_takes_the_mean_of_its_planes():
         np.stack([a.flow for a in answers], axis=1),
         np.stack([a.logit for a in answers]),
         np.stack([a.classes for a in answers], axis=1),
+        np.stack([a.spread for a in answers]),
         np.ones(1, np.float32),
     )
     plan = plan_for(truth.shape, n_classes=2, mode="planes")
@@ -80,6 +82,7 @@ def test_the_size_of_a_chain_counts_not_that_of_its_planes():
         np.stack([answer.flow] * 3, axis=1),
         np.stack([answer.logit] * 3),
         np.empty((0, 3, 40, 40), np.float32),
+        np.stack([answer.spread] * 3),
         answer.style,
     )
     for least, n in ((250, 1), (301, 0)):

@@ -72,7 +72,8 @@ def view_of(seen, tile, plan):
     nodes = nodes_of(labels, peaks, plan=plan, tile=tile, kept=kept)
     nothing = np.full(len(peaks), np.nan)
     area = nodes.size
-    return View(tile, labels, nodes, area, nothing, nothing, np.zeros((len(peaks), 0)))
+    classes = np.zeros((len(peaks), 0))
+    return View(tile, labels, nodes, area, nothing, nothing, classes, nothing, nothing)
 
 
 def tables_of(views):
@@ -463,12 +464,14 @@ def test_a_cell_wider_than_any_window_is_one_object_painted_in_parts():
 
 def answer_for(truth, noise=0.1, seed=0):
     flow, logit = network_like(centre_flow(truth), truth, seed=seed, noise=noise)
-    return Answer(flow, logit, np.zeros((0, *truth.shape), np.float32), np.ones(1, np.float32))
+    nothing = np.zeros((0, *truth.shape), np.float32)
+    return Answer(flow, logit, nothing, np.zeros_like(logit), np.ones(1, np.float32))
 
 
 def cut(answer, box):
     where = (slice(None), *box.slices)
-    return Answer(answer.flow[where], answer.logit[box.slices], answer.classes[where], answer.style)
+    flow, logit, classes = answer.flow[where], answer.logit[box.slices], answer.classes[where]
+    return Answer(flow, logit, classes, answer.spread[box.slices], answer.style)
 
 
 def seen(answer, plan, tiles):
@@ -502,6 +505,7 @@ def test_windows_with_room_give_the_cells_of_the_whole(mode):
             np.stack([plane.flow for plane in planes], axis=1),
             np.stack([plane.logit for plane in planes]),
             np.zeros((0, *shape), np.float32),
+            np.zeros(shape, np.float32),
             np.ones(1, np.float32),
         )
     core, halo = {"2d": ((64, 64), 40), "planes": ((1, 50, 50), 40), "3d": ((16, 32, 32), 24)}[mode]

@@ -104,6 +104,8 @@ def test_cells_of_a_tile(seed, n, ndim, n_classes):
         flow_error=np.where(rng.random(n) < 0.3, np.nan, rng.random(n)),
         logit=rng.normal(size=n),
         class_logit=rng.normal(size=(n, n_classes)),
+        spread=rng.random(n),
+        seen_again=rng.random(n),
         on_border=rng.random(n) < 0.5,
         kept=rng.random(n) < 0.5,
         n_too_far=int(rng.integers(0, 9)),
@@ -128,6 +130,8 @@ def rows_of(rng, n):
         flow_error=rng.random(n),
         logit=rng.normal(size=n),
         class_logit=rng.normal(size=(n, 2)),
+        spread=rng.random(n),
+        seen_again=rng.random(n),
         peak=rng.integers(0, 99, (n, 2)),
     )
 

@@ -52,7 +52,8 @@ def rows_of(ids, ndim):
     n = len(ids)
     area, said = np.ones(n, np.int64), np.linspace(-1, 1, n)
     nothing = np.zeros((n, 0))
-    return Rows(ids, area, said, said, nothing, np.zeros((n, ndim), np.int64))
+    spread, again = np.zeros(n), np.ones(n)
+    return Rows(ids, area, said, said, nothing, spread, again, np.zeros((n, ndim), np.int64))
 
 
 def described(labels, image, *, mode=None, names=("a",), plan=None, **said):
@@ -213,7 +214,8 @@ def test_groups_that_are_off_have_no_columns():
     off = {"shape": False, "intensity": False, "quantiles": ()}
     table = described(labels, image, names=("a", "a"), **off)
     place = [f"{axis}_{what}" for axis in "yx" for what in ("px", "start_px", "stop_px")]
-    said = ["probability", "flow_error", "confidence", "on_border", "distance_to_border_px"]
+    said = ["probability", "flow_error", "agreement", "confidence"]
+    said += ["on_border", "distance_to_border_px"]
     assert set(table) == {"label", *place, "area_px", "diameter_px", *said}
     more = described(labels, image, names=("a", "a"), **off | {"texture": True, "ring_px": 2})
     added = {"texture_a_0", "texture_a_1", "ring_mean_a_0", "ring_mean_a_1", "ring_area_px"}

@@ -66,12 +66,15 @@ def scene(shape, mode, *, seed, factor=1.0, **changes):
         flow, logit = network_like(centre_flow(truth), truth, seed=seed, noise=0.25)
     rng = np.random.default_rng(seed)
     logit = np.where(rng.random(walked) < 0.05, -3, logit).astype(np.float32)  # holes
-    return plan, Answer(flow, logit, np.zeros((0, *walked), np.float32), np.ones(1, np.float32))
+    spread = rng.random(walked).astype(np.float32)
+    nothing = np.zeros((0, *walked), np.float32)
+    return plan, Answer(flow, logit, nothing, spread, np.ones(1, np.float32))
 
 
 def cut(answer, box):
     where = (slice(None), *box.slices)
-    return Answer(answer.flow[where], answer.logit[box.slices], answer.classes[where], answer.style)
+    flow, logit, classes = answer.flow[where], answer.logit[box.slices], answer.classes[where]
+    return Answer(flow, logit, classes, answer.spread[box.slices], answer.style)
 
 
 def in_tiles(answer, plan, *, core, halo, order, pixels):
