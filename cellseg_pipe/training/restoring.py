@@ -56,7 +56,7 @@ class Judge:
     """
 
     def __init__(self, net: CPnet) -> None:
-        self.net = net.eval()
+        self.net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for parameter in net.parameters():
             parameter.requires_grad = False
 
@@ -180,11 +180,13 @@ def restoring_loss(answer: Tensor, batch: WorseBatch, *, judge: Judge, weights: 
     """
     grey = in_clean_greys(answer, batch)  # [B, 1, *edge]
     seen = batch.clean * (1 - batch.place) + grey * batch.place  # [B, n_inputs, *edge]
+    clean_seen = batch.clean.contiguous(memory_format=torch.channels_last)
+    seen = seen.contiguous(memory_format=torch.channels_last)
     half = torch.autocast(answer.device.type, torch.bfloat16, answer.dtype == torch.bfloat16)
     with half:  # as the network itself runs
         maps, said = judge.look(seen)
         with torch.no_grad():
-            wanted, _ = judge.look(batch.clean)
+            wanted, _ = judge.look(clean_seen)
     n_crops = total(grey.new_tensor(float(len(grey))))
     perceptual = perceptual_loss(maps, wanted).sum() / n_crops
     segmented = flow_loss(said, batch)
