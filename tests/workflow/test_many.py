@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from pyarrow import parquet
@@ -41,7 +42,7 @@ def test_few_jobs_give_the_results_of_many(many):
             np.testing.assert_array_equal(table[name], column)
     table = parquet.read_table(cwd / "out" / "cells.parquet")
     assert table.num_rows == run.summary["n_cells"] > N_IMAGES
-    assert run.table().equals(table)
+    pd.testing.assert_frame_equal(run.table().to_pandas(), table.to_pandas())
     order = list(dict.fromkeys(table["image"].to_pylist()))
     assert order == [name for name in run.units if name in order] and "i2" in order
     assert runs.planned(config, cwd=cwd) == {}
