@@ -51,6 +51,7 @@ def undisturbed(tmp_path_factory, picture):
 def small_workers(monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", "tests.pipeline.dask_preload")
     import dask as library
+    import distributed  # noqa: F401  # set before its defaults are there, a key takes these along
 
     with library.config.set({"distributed.worker.preload": ["tests.pipeline.dask_preload"]}):
         yield
