@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cellseg_pipe.cli._segment import Bar
+from cellseg_pipe.cli._segment import Bar, file_options, given, several
 
 __all__ = ["add_restore"]
 
@@ -58,7 +58,7 @@ def add_restore(
     )
     parser.add_argument(
         "--offset",
-        type=_numbers,
+        type=several,
         metavar="V[,V..]",
         help="grey value of no light, per channel",
     )
@@ -66,15 +66,8 @@ def add_restore(
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="of the network")
     for name, kind, placeholder, text in NUMBERS:
         parser.add_argument(f"--{name}", type=kind, metavar=placeholder, help=text)
-    files = parser.add_argument_group("files")
-    files.add_argument("--axes", help="a letter per axis of the files, as in zcyx")
-    files.add_argument("--spacing-um", type=_numbers, metavar="[Z,]Y,X", help="size of a voxel")
-    files.add_argument("--series", type=int, help="which series of a file (0)")
-    files.add_argument(
-        "--format", default=".tif", metavar="SUFFIX", help=".tif, .png, .npy or .ome.zarr (.tif)"
-    )
+    files = file_options(parser)
     files.add_argument("--float", action="store_true", help="write float32, not the images' type")
-    files.add_argument("--recursive", action="store_true", help="search folders in folders")
     parser.set_defaults(command=_restore)
 
 
@@ -92,9 +85,8 @@ def _restore(options: argparse.Namespace) -> int:
     reading = {name: getattr(options, name) for name in ("axes", "series")}
     outcomes = restore.run(
         jobs,
-        settings={name: value for name, value in settings.items() if value is not None}
-        | {"dtype": "float32" if options.float else "input"},
-        reading={name: value for name, value in reading.items() if value is not None},
+        settings=given(settings) | {"dtype": "float32" if options.float else "input"},
+        reading=given(reading),
         progress=Bar() if sys.stderr.isatty() else None,
     )
     failed = [outcome for outcome in outcomes if not outcome.done]
@@ -107,7 +99,3 @@ def _restore(options: argparse.Namespace) -> int:
 def _words(text: str) -> list[int | str]:
     parts = [part.strip() for part in text.split(",")]
     return [int(part) if part.isdecimal() else part for part in parts]
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))

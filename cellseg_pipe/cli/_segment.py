@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_segment"]
+__all__ = ["Bar", "add_segment", "file_options", "given", "several"]
 
 # Options that are passed on as they are, if they are given: name, type, placeholder, help.
 NUMBERS: tuple[tuple[str, type, str, str], ...] = (
@@ -93,13 +93,7 @@ def add_segment(
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     """Add the options on files."""
-    files = parser.add_argument_group("files")
-    files.add_argument("--axes", help="a letter per axis of the files, as in zcyx")
-    files.add_argument("--spacing-um", type=_several, metavar="[Z,]Y,X", help="size of a voxel")
-    files.add_argument("--series", type=int, help="which series of a file (0)")
-    files.add_argument(
-        "--format", default=".tif", metavar="SUFFIX", help=".tif, .png, .npy or .ome.zarr (.tif)"
-    )
+    files = file_options(parser)
     files.add_argument(
         "--save",
         type=lambda text: tuple(text.split(",")),
@@ -113,8 +107,31 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="write image, outlines, flow and probability side by side as a PNG",
     )
     files.add_argument("--show", action="store_true", help="the same, and open it on the screen")
-    files.add_argument("--recursive", action="store_true", help="search folders in folders")
     files.add_argument("--overwrite", action="store_true", help="replace other results")
+
+
+def file_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of all commands that read images and write a file for each.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of the command.
+
+    Returns
+    -------
+    argparse group
+        To add others to.
+    """
+    files = parser.add_argument_group("files")
+    files.add_argument("--axes", help="a letter per axis of the files, as in zcyx")
+    files.add_argument("--spacing-um", type=several, metavar="[Z,]Y,X", help="size of a voxel")
+    files.add_argument("--series", type=int, help="which series of a file (0)")
+    files.add_argument(
+        "--format", default=".tif", metavar="SUFFIX", help=".tif, .png, .npy or .ome.zarr (.tif)"
+    )
+    files.add_argument("--recursive", action="store_true", help="search folders in folders")
+    return files
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -140,8 +157,8 @@ def _segment(options: argparse.Namespace) -> int:
     reading = {name: getattr(options, name) for name in ("axes", "series")}
     outcomes = segment.run(
         jobs,
-        settings=_given({name: getattr(options, name) for name in names}),
-        reading=_given(reading),
+        settings=given({name: getattr(options, name) for name in names}),
+        reading=given(reading),
         overwrite=options.overwrite,
         progress=Bar() if sys.stderr.isatty() else None,
     )
@@ -174,8 +191,19 @@ def _open_picture(path: Path) -> None:
             picture.show(title=path.name)
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given."""
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given.
+
+    Parameters
+    ----------
+    options : dict of str
+        All of them.
+
+    Returns
+    -------
+    dict of str
+        Those that are not None.
+    """
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -221,5 +249,17 @@ def _pair(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _several(text: str) -> tuple[float, ...]:
+def several(text: str) -> tuple[float, ...]:
+    """Return the numbers of A,B,..
+
+    Parameters
+    ----------
+    text : str
+        As it was typed.
+
+    Returns
+    -------
+    tuple of float
+        One or more.
+    """
     return tuple(float(part) for part in text.split(","))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cellseg_pipe.nets.fused import choose_precision, fuse
 from cellseg_pipe.nets.sam import SamEngine
 from cellseg_pipe.nets.size import SizeModel
 
-__all__ = ["AnyEngine", "Engine", "choose_device", "engine_for"]
+__all__ = ["AnyEngine", "Engine", "choose_device", "engine_for", "loaded_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -162,11 +162,44 @@ def engine_for(
     if isinstance(model, str) and model.startswith(SAM_PREFIX):
         path, where = model.removeprefix(SAM_PREFIX), choose_device(device)
         return SamEngine(path, device=where, precision=precision)
+    return loaded_engine(
+        model, check=_refuse_other_answers, device=device, precision=precision, threads=threads
+    )
+
+
+def loaded_engine(
+    model: str | Path | Model,
+    *,
+    check: Callable[[Model], None],
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> Engine:
+    """Load a network of ours or of the peer, unless it is loaded, and bring it to a device.
+
+    Parameters
+    ----------
+    model : str, path or Model
+        Name or file of a model, or one that is loaded.
+    check : callable
+        Refuses a network for another task.
+    device : {"auto", "cpu", "cuda"}
+        Where it runs.
+    precision : {"auto", "fp32", "bf16"}
+        Type of the maps.
+    threads : int or None
+        Threads on a CPU.
+
+    Returns
+    -------
+    Engine
+        Ready to run.
+    """
     if not isinstance(model, Model):
         from cellseg_pipe.nets.catalog import load_model
 
         model = load_model(model)
-    _refuse_other_answers(model)
+    check(model)
     engine = Engine(model, device=choose_device(device), precision=precision, threads=threads)
     log.info("model %s runs as %s", engine.name, engine.numerics)
     return engine

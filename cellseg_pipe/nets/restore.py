@@ -7,7 +7,6 @@ normalised: eleven bits of a value are far finer than the noise that was taken f
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import Engine
 
 __all__ = ["restorer_for", "restored_windows"]
-
-log = logging.getLogger(__name__)
 
 GREY_MAX = np.float32(60_000.0)  # times the range: within float16, beyond any image
 
@@ -53,19 +50,14 @@ def restorer_for(
     Engine
         Ready to run.
     """
-    from cellseg_pipe.nets.catalog import load_model
-    from cellseg_pipe.nets.checkpoint import Model
-    from cellseg_pipe.nets.engine import Engine, choose_device
+    from cellseg_pipe.nets.engine import Engine, loaded_engine
 
     if isinstance(model, Engine):
         _check_form(model.model)
         return model
-    if not isinstance(model, Model):
-        model = load_model(model)
-    _check_form(model)
-    engine = Engine(model, device=choose_device(device), precision=precision, threads=threads)
-    log.info("model %s runs as %s", engine.name, engine.numerics)
-    return engine
+    return loaded_engine(
+        model, check=_check_form, device=device, precision=precision, threads=threads
+    )
 
 
 def _check_form(model: Model) -> None:

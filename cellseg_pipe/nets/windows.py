@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellseg_pipe.geometry import Box
+from cellseg_pipe.geometry import Box, ceil_div
 from cellseg_pipe.tiles import Lattice
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Network", "Record", "View", "nothing", "predict", "view_of"]
+__all__ = ["Network", "Record", "View", "nothing", "predict", "view_of", "views_from"]
 
 FLOW_SCALE = 5.0  # networks are trained on five times the flow; everywhere else it has length one
 BORDER_PX = 8  # as the peer
@@ -175,6 +175,39 @@ def view_of(
         divisor=tuple(divisor if s else 1 for s in seen),
     )
     return View(lattice, axes, border)
+
+
+def views_from(
+    shape: tuple[int, ...],
+    sides: Sequence[tuple[int, ...]],
+    *,
+    window_px: int,
+    overlap_px: int,
+    divisor: int,
+) -> tuple[View, ...]:
+    """Lay windows over an image for a network that looks at it from several sides.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image on the network's grid.
+    sides : sequence of tuple of int
+        Axes that the network sees from each of them.
+    window_px, overlap_px : int
+        As asked for: windows are made larger to fit the network, and share half at most.
+    divisor : int
+        What the edge of a window must be a multiple of.
+
+    Returns
+    -------
+    tuple of View
+        In the order of the sides, in which they are summed.
+    """
+    size = ceil_div(window_px, divisor) * divisor
+    overlap = min(overlap_px, size // 2)
+    return tuple(
+        view_of(shape, axes, window_px=size, overlap_px=overlap, divisor=divisor) for axes in sides
+    )
 
 
 def predict(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.nets._info import ModelInfo, Restores
-from cellseg_pipe.nets.windows import View, view_of
+from cellseg_pipe.nets.windows import View, views_from
 from cellseg_pipe.preprocess import (
     Pick,
     Range,
@@ -266,15 +266,10 @@ def _views(
     sides: tuple[tuple[int, int], ...] = ((ndim - 2, ndim - 1),)
     if kind == "aniso" and ndim == 3:
         sides = ((0, 1), (0, 2))  # the network's first axis is the coarse one
-    divisor = model.architecture.divisor
-    size = math.ceil(settings.window_px / divisor) * divisor
-    return tuple(
-        view_of(
-            grid,
-            axes,
-            window_px=size,
-            overlap_px=min(settings.overlap_px, size // 2),
-            divisor=divisor,
-        )
-        for axes in sides
+    return views_from(
+        grid,
+        sides,
+        window_px=settings.window_px,
+        overlap_px=settings.overlap_px,
+        divisor=model.architecture.divisor,
     )

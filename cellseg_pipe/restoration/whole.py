@@ -15,7 +15,7 @@ from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.restoration.boxes import as_type, restored_box, restored_records
 from cellseg_pipe.restoration.plan import RestorePlan, make_restore_plan
 from cellseg_pipe.restoration.settings import RestoreSettings
-from cellseg_pipe.segmentation.image import channels_first, source_of
+from cellseg_pipe.segmentation.image import channels_first, check_spacing, source_of
 from cellseg_pipe.segmentation.plan import ImageSource
 
 if TYPE_CHECKING:
@@ -157,10 +157,7 @@ def _chosen(
     """Return the network, and settings with what it and the image decide."""
     given = dict(settings)
     if spacing_um is not None:
-        if len(spacing_um) != ndim or not all(0 < edge < math.inf for edge in spacing_um):
-            raise ValueError(
-                f"spacing_um needs a size above 0 for each of {ndim} axes, got {spacing_um}."
-            )
+        check_spacing(spacing_um, ndim)
         given.setdefault("anisotropy", spacing_um[0] / spacing_um[-1])
     if given.get("method", "network") != "network":
         return None, RestoreSettings(**given)

@@ -14,7 +14,7 @@ from cellseg_pipe.preprocess import check_finite
 from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.segmentation.settings import Settings
 
-__all__ = ["channels_first", "source_of", "with_spacing"]
+__all__ = ["channels_first", "check_spacing", "source_of", "with_spacing"]
 
 log = logging.getLogger(__name__)
 COLOUR_CHANNELS = (3, 4)
@@ -109,6 +109,22 @@ def source_of(
     )
 
 
+def check_spacing(spacing_um: tuple[float, ...], ndim: int) -> None:
+    """Refuse what is no size of a voxel.
+
+    Parameters
+    ----------
+    spacing_um : tuple of float
+        Edges of a voxel.
+    ndim : int
+        Axes of space.
+    """
+    if len(spacing_um) != ndim or not all(0 < edge < math.inf for edge in spacing_um):
+        raise ValueError(
+            f"spacing_um needs a size above 0 for each of {ndim} axes, got {spacing_um}."
+        )
+
+
 def with_spacing(
     settings: Mapping[str, Any],
     shape: tuple[int, ...],
@@ -143,10 +159,7 @@ def with_spacing(
             " spacing_um, or the diameter in px."
         )
     if spacing_um is not None:
-        if len(spacing_um) != ndim or not all(0 < edge < math.inf for edge in spacing_um):
-            raise ValueError(
-                f"spacing_um needs a size above 0 for each of {ndim} axes, got {spacing_um}."
-            )
+        check_spacing(spacing_um, ndim)
         if diameter_um is not None:
             given["diameter_px"] = diameter_um / spacing_um[-1]
         if ndim == 3:

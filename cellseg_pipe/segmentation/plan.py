@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box, per_axis
 from cellseg_pipe.kernels import resample
-from cellseg_pipe.nets.windows import View, view_of
+from cellseg_pipe.nets.windows import View, views_from
 from cellseg_pipe.preprocess import (
     Filters,
     LocalRanges,
@@ -359,16 +359,12 @@ def views_of(
         sides = ((1, 2),)
     elif mode == "3d" and network.ndim == 2:
         sides = ((1, 2), (0, 1), (0, 2))
-    size = math.ceil(settings.window_px / network.divisor) * network.divisor
-    return tuple(
-        view_of(
-            grid,
-            axes,
-            window_px=size,
-            overlap_px=min(settings.overlap_px, size // 2),
-            divisor=network.divisor,
-        )
-        for axes in sides
+    return views_from(
+        grid,
+        sides,
+        window_px=settings.window_px,
+        overlap_px=settings.overlap_px,
+        divisor=network.divisor,
     )
 
 
