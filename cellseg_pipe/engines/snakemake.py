@@ -17,6 +17,7 @@ from cellseg_pipe.engines._snakemake_branches import (
     asked_before,
     workflow_error,
 )
+from cellseg_pipe.engines._snakemake_gates import Gates
 from cellseg_pipe.engines._snakemake_needs import Needs, container_of
 from cellseg_pipe.engines._snakemake_spread import Spreading
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
@@ -82,6 +83,7 @@ class Workflow:
         self.threads, self.resources = self._needs.threads, self._needs.resources
         self.page_resources = self._needs.page()
         self.spreading = Spreading(self._layout, self._needs)
+        self.gates = Gates(self._layout)
         # Jobs are run by the program of this very environment, active or not.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -209,26 +211,6 @@ class Workflow:
             return self._inputs[asked]
 
         return needed
-
-    @property
-    def gate(self) -> str:
-        """What stands for all outputs of a stage, with wildcards."""
-        return self._layout.pattern("{stage}").replace("{batch}.json", "all")
-
-    def gated(self, wildcards: Any) -> list[str]:
-        """Return what a gate stands for.
-
-        Parameters
-        ----------
-        wildcards : Wildcards
-            Of the gate.
-
-        Returns
-        -------
-        list of str
-            Files.
-        """
-        return self._layout.outputs(wildcards.unit, wildcards.stage)
 
     def log(self, stage: str) -> str:
         """Return the log of a rule.

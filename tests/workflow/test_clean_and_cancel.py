@@ -43,15 +43,6 @@ def test_after_clean_there_is_nothing_to_do_until_a_setting_changes(tmp_path):
     assert {"predict", "masks", "measure", "audit"} <= set(jobs)
 
 
-def test_many_jobs_wait_for_many_through_a_gate(tmp_path):
-    runs.picture(tmp_path / "a.tif")
-    config = runs.experiment(
-        tmp_path / "my.yaml", ["a.tif"], "out", tiles={"batches": {"predict": 100, "masks": 90}}
-    )
-    jobs = runs.planned(config, cwd=tmp_path)
-    assert (jobs["predict"], jobs["masks"], jobs["measure"], jobs["gate"]) == (100, 90, 90, 1)
-
-
 @contextlib.contextmanager
 def working(command, there, *, cwd, interrupts):
     """A run that has begun with its work; scripts start theirs so that they ignore interrupts."""

@@ -37,7 +37,7 @@ if RUN.spreading.asked:
         input:
             RUN.spreading.inputs,
         output:
-            RUN.gate,
+            RUN.gates.whole,
         log:
             RUN.log("{stage}").replace("{batch}", "all"),
         benchmark:
@@ -56,11 +56,25 @@ else:
 
     rule gate:
         input:
-            RUN.gated,
+            RUN.gates.inputs,
         output:
-            RUN.gate,
+            RUN.gates.whole,
         log:
             RUN.log("{stage}").replace("{batch}", "gate"),
+        localrule: True
+        shell:
+            "touch {output:q} > {log:q} 2>&1"
+
+    # A gate of very many jobs has parts.
+    rule gate_part:
+        input:
+            RUN.gates.inputs_of_part,
+        output:
+            RUN.gates.part,
+        log:
+            RUN.log("{stage}").replace("{batch}", "gate-{part}"),
+        wildcard_constraints:
+            part=r"\d+",
         localrule: True
         shell:
             "touch {output:q} > {log:q} 2>&1"
