@@ -19,9 +19,11 @@ from cellseg_pipe.cli._train import add_train
 
 __all__ = ["main"]
 
+INTERRUPTED = 130  # as shells say it of a program that SIGINT has ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 refused or failed, 2 misused.
+    """Run one command.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status.
+        Exit status: 0 done, 1 refused or failed, 2 misused, 130 stopped.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
@@ -41,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return options.command(options) or 0
+    except KeyboardInterrupt:
+        print(f"cellseg {options.name}: stopped. The same command goes on.", file=sys.stderr)
+        return INTERRUPTED
     # What a user can mend, said in one line.
     except (MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
         return _refused(options.name, error)
