@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -93,13 +94,14 @@ def sample_regions(shape: Sequence[int], edge_px: int) -> list[Box]:
     *depth, height, width = shape
     places = [_spread(n, edge_px) for n in (height, width)]
     planes = sorted({depth[0] // 4, depth[0] // 2, 3 * depth[0] // 4}) if depth else []
+    corners = list(itertools.product(*places))
     boxes: list[Box] = []
-    for y in places[0]:
-        for x in places[1]:
-            # Another plane for each region: cells lie where they lie.
-            z = (planes[len(boxes) % len(planes)],) if planes else ()
-            stop = (min(y + edge_px, height), min(x + edge_px, width))
-            boxes.append(Box((*z, y, x), (*(k + 1 for k in z), *stop)))
+    # Another plane for each region, and no plane is left out: cells lie where they lie.
+    for i in range(max(len(corners), len(planes))):
+        y, x = corners[i % len(corners)]
+        z = (planes[i % len(planes)],) if planes else ()
+        stop = (min(y + edge_px, height), min(x + edge_px, width))
+        boxes.append(Box((*z, y, x), (*(k + 1 for k in z), *stop)))
     return boxes
 
 
@@ -110,7 +112,9 @@ def _spread(length: int, edge: int) -> list[int]:
     return [length // 4 - edge // 2, 3 * length // 4 - edge // 2]
 
 
-def measure_diameter(sample_at: Callable[[float], Sample], network_diameter_px: float) -> Diameter:
+def measure_diameter(
+    sample_at: Callable[[float, int], Sample], network_diameter_px: float
+) -> Diameter:
     """Measure the diameter of an image's cells.
 
     A network finds cells best at the scale it was trained at. Each trial diameter is judged by the
@@ -120,7 +124,7 @@ def measure_diameter(sample_at: Callable[[float], Sample], network_diameter_px: 
     Parameters
     ----------
     sample_at : callable
-        Segments the sampled regions as if cells had a diameter.
+        Segments regions of this edge as if cells had this diameter.
     network_diameter_px : float
         Of the cells that the network knows.
 
@@ -130,26 +134,31 @@ def measure_diameter(sample_at: Callable[[float], Sample], network_diameter_px: 
         With its spread.
     """
     trials = [network_diameter_px * STEP**k for k in TRIALS]
-    samples = [sample_at(trial) for trial in trials]
+    samples = [sample_at(trial, region_edge(trial)) for trial in trials]
     scores = [score(sample, trial) for sample, trial in zip(samples, trials, strict=True)]
     best = int(np.argmax(scores))
     if scores[best] <= 0:
         log.warning("no cells in the sampled regions: the network's own diameter is taken")
         return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
-    return refined(sample_at, samples[best], rounds=2)
+    return refined(sample_at, samples[best], rounds=2, edge_px=region_edge(trials[best]))
 
 
-def refined(sample_at: Callable[[float], Sample], sample: Sample, *, rounds: int) -> Diameter:
+def refined(
+    sample_at: Callable[[float, int], Sample], sample: Sample, *, rounds: int, edge_px: int = 0
+) -> Diameter:
     """Segment again at the median diameter of what was found.
 
     Parameters
     ----------
     sample_at : callable
-        Segments the sampled regions as if cells had a diameter.
+        Segments regions of this edge as if cells had this diameter.
     sample : Sample
         Cells to begin with, one or more.
     rounds : int
         How often.
+    edge_px : int
+        Of the regions that these cells are from. They do not become smaller: each round would
+        measure fewer cells than the one before.
 
     Returns
     -------
@@ -157,7 +166,8 @@ def refined(sample_at: Callable[[float], Sample], sample: Sample, *, rounds: int
         Of the last cells found.
     """
     for _ in range(rounds):
-        again = sample_at(rounded(np.median(sample.diameter_px)))
+        trial = rounded(np.median(sample.diameter_px))
+        again = sample_at(trial, max(edge_px, region_edge(trial)))
         if again.diameter_px.size < MIN_CELLS:
             break
         sample = again

@@ -330,8 +330,8 @@ class Run:
         ranges = self.plan(engine.diameter_px).ranges
         styles: list[NDArray[np.float32]] = []
 
-        def sample_at(trial: float) -> Sample:
-            regions = sample_regions(self.source.shape, region_edge(trial))
+        def sample_at(trial: float, edge_px: int) -> Sample:
+            regions = sample_regions(self.source.shape, edge_px)
             parts = [self._sample(box, trial, ranges) for box in regions]
             styles.extend(part[2] for part in parts)
             return Sample(*(np.concatenate([part[i] for part in parts]) for i in (0, 1)))
@@ -343,7 +343,7 @@ class Run:
                 f"diameter_by='style' needs a model with a size regression, and"
                 f" {engine.name} has none. Give diameter_px, or diameter_by='samples'."
             )
-        sample_at(engine.diameter_px)
+        sample_at(engine.diameter_px, region_edge(engine.diameter_px))
         guess = engine.size.diameter_px(np.mean(styles, axis=0))
         return refined(sample_at, Sample(np.array([guess]), np.ones(1)), rounds=1)
 

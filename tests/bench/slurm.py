@@ -1,4 +1,4 @@
-"""What a batch takes on Slurm besides computing: python tests/bench/slurm.py [--batches N].
+"""What a batch takes on Slurm besides computing: python tests/bench/slurm.py [--batches N] [--arrays].
 
 Batches of an image so small that nearly all of a job is its start: Slurm's, that of the workflow
 manager in the job, and that of Python. Two nodes of one core each, as two are here. Needs root.
@@ -31,7 +31,9 @@ def elapsed_s(job):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--arrays", action="store_true", help="submit job arrays")
     options = parser.parse_args()
+    arrays = ["--slurm-array-jobs", "predict,masks,paint,measure,qc"] if options.arrays else []
     batches = dict.fromkeys(("predict", "masks", "paint"), options.batches)
     with tempfile.TemporaryDirectory() as name, Cluster(cpus=1) as cluster:
         os.environ.update({key: cluster.environment[key] for key in ("SLURM_CONF", "PATH")})
@@ -39,7 +41,7 @@ def main():
         image = runs.picture(folder / "a.tif")
         config = runs.experiment(folder / "my.yaml", [image], "out", tiles={"batches": batches})
         began = time.monotonic()
-        on_slurm.run(config, cwd=folder)
+        on_slurm.run(config, *arrays, cwd=folder)
         took_s = time.monotonic() - began
         jobs = on_slurm.jobs_of(cluster, folder)
     of_stage = {}

@@ -20,20 +20,20 @@ def profile(folder):
     return folder
 
 
-def command(config, folder):
+def command(config, folder, *options):
     """What a user types."""
-    words = runs.command("--configfile", config)
+    words = runs.command("--configfile", config, *options)
     words[words.index("--profile") + 1] = str(profile(folder / "profile"))
     del words[words.index("--cores") : words.index("--cores") + 2]
     return words
 
 
 @contextlib.contextmanager
-def started(config, *, cwd, **variables):
+def started(config, *options, cwd, **variables):
     """Start a run that goes on beside the test; what it says lies in `cwd/said.txt`."""
     with (cwd / "said.txt").open("w") as said:
         process = subprocess.Popen(
-            command(config, cwd),
+            command(config, cwd, *options),
             cwd=cwd,
             env=runs.environment() | variables,
             stdout=said,
@@ -54,9 +54,9 @@ def finish(process, cwd):
     return said
 
 
-def run(config, *, cwd, **variables):
+def run(config, *options, cwd, **variables):
     """Start, wait, and have it finished."""
-    with started(config, cwd=cwd, **variables) as process:
+    with started(config, *options, cwd=cwd, **variables) as process:
         return finish(process, cwd)
 
 

@@ -1,0 +1,35 @@
+"""Where a volume is sampled to measure its cells, and how the measure is refined."""
+
+import numpy as np
+import pytest
+
+from cellseg_pipe.diameter import Sample, measure_diameter, region_edge, sample_regions
+
+
+@pytest.mark.parametrize(
+    "shape", [(96, 100, 100), (96, 384, 384), (96, 384, 1200), (8, 2000, 2000)]
+)
+def test_no_plane_of_a_volume_is_left_out(shape):
+    boxes = sample_regions(shape, 300)
+    assert {box.start[0] for box in boxes} == {shape[0] // 4, shape[0] // 2, 3 * shape[0] // 4}
+    assert all(box.shape[0] == 1 and box.shape[1:] <= (300, 300) for box in boxes)
+    assert len(set(boxes)) == len(boxes)
+
+
+def test_a_plane_has_one_region_in_its_middle_or_four():
+    assert [box.start for box in sample_regions((400, 400), 200)] == [(100, 100)]
+    assert len(sample_regions((2000, 2000), 200)) == 4
+    assert [box.shape for box in sample_regions((90, 90), 200)] == [(90, 90)]
+
+
+def test_the_measure_is_refined_on_no_less_than_it_began_with():
+    asked = []
+
+    def sample_at(trial_px, edge_px):
+        asked.append((trial_px, edge_px))
+        n = (edge_px // 20) ** 2  # as many as fit
+        return Sample(np.full(n, 20.0), np.full(n, 1.0 if trial_px == 36 else 0.1))
+
+    found = measure_diameter(sample_at, 18.0)
+    assert found.px == 20 and found.n_cells == (region_edge(36) // 20) ** 2
+    assert asked[-2:] == [(20, region_edge(36))] * 2
