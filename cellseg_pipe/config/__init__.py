@@ -12,6 +12,7 @@ from cellseg_pipe.config.loading import experiment_of, load_experiment
 from cellseg_pipe.config.propose import ImageFacts, propose
 from cellseg_pipe.config.units import (
     CYTOPLASM,
+    Restoring,
     Unit,
     UnitSettings,
     made_targets,
@@ -30,6 +31,7 @@ __all__ = [
     "ImageEntry",
     "ImageFacts",
     "Problem",
+    "Restoring",
     "Target",
     "Unit",
     "UnitSettings",

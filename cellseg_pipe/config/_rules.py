@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cellseg_pipe.config._clusters import cluster_problems
 from cellseg_pipe.config._problems import Key, Problem
 from cellseg_pipe.config._relations import expanded_problems, related_problems
+from cellseg_pipe.config._restoring import restore_problems
 from cellseg_pipe.config._sections import (
     Drop,
     Measure,
@@ -95,7 +96,7 @@ def broken(experiment: Experiment) -> list[Problem]:
         *_results(experiment),
     ]
     found += [*expanded_problems(experiment), *related_problems(experiment)]
-    found += cluster_problems(experiment)
+    found += [*restore_problems(experiment), *cluster_problems(experiment)]
     return found
 
 

@@ -19,9 +19,6 @@ __all__ = ["problems_in"]
 
 SHOWN = 48  # characters of a value
 SPOKEN_DIGITS = 30  # of a whole number
-RESERVED = {
-    "restore": "is not supported yet: restore the images first.",
-}
 QUANTITY = re.compile(r"\s*[-+]?[\d.]+(?:e[-+]?\d+)?\s*([^\W\d]+|%)\s*", re.I)
 
 
@@ -211,8 +208,6 @@ def _shown(value: Any) -> str:
 def _unknown(path: Key, schema: dict[str, Any]) -> str:
     """Say that a key is unknown, and which one is meant."""
     key = str(path[-1])
-    if key in RESERVED:
-        return RESERVED[key]
     around = [k for kind in _kinds(_fragment(schema, path[:-1]), schema)
               for k in kind.get("properties", {})]  # fmt: skip
     near = difflib.get_close_matches(key.lower(), around, n=1)

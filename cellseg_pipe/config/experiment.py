@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from cellseg_pipe.config import _rules
 from cellseg_pipe.config._kinds import Auto, ChannelNumber, Command, Length, Place, Section, Text
 from cellseg_pipe.config._problems import RuleError
+from cellseg_pipe.config._restoring import Restore
 from cellseg_pipe.config._sections import (
     Channels,
     Dask,
@@ -70,6 +71,8 @@ class Experiment(Section):
     """Two targets whose labels are related: which nucleus belongs to which cell."""
     segment: Segment = Segment()
     """From the network's answer to cells."""
+    restore: Restore | None = None
+    """What takes noise and blur from images before a network sees them; nothing by default."""
     normalise: Normalise = Normalise()
     """How grey values are brought to the range that the network knows."""
     tiles: Tiles = Tiles()

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellseg_pipe.config._relations import CYTOPLASM
+from cellseg_pipe.config._restoring import OF_METHOD, Restore
 from cellseg_pipe.config._rules import merged
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import with_images
 
 __all__ = [
     "CYTOPLASM",
+    "Restoring",
     "Unit",
     "UnitSettings",
     "made_targets",
@@ -46,6 +48,25 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """How an image is restored before a network sees it.
+
+    Parameters
+    ----------
+    settings : dict
+        Keyword arguments of `restoration.RestoreSettings`: those that the method looks at.
+    diameter_um : float or None
+        Diameter that needs the size of a pixel to become `diameter_px`.
+    model : str or None
+        Name or file; None for a filter.
+    """
+
+    settings: dict[str, Any]
+    diameter_um: float | None
+    model: str | None
+
+
+@dataclass(frozen=True)
 class UnitSettings:
     """How one image is segmented for one target.
 
@@ -62,6 +83,8 @@ class UnitSettings:
         Name or file.
     side_model : str or None
         That of the side views.
+    restore : Restoring or None
+        What is done to the image first.
     """
 
     settings: dict[str, Any]
@@ -69,6 +92,7 @@ class UnitSettings:
     anisotropy: float | None
     model: str
     side_model: str | None
+    restore: Restoring | None = None
 
 
 def units(experiment: Experiment) -> tuple[Unit, ...]:
@@ -199,7 +223,20 @@ def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitS
         anisotropy=decided["anisotropy"],
         model=aim.model,
         side_model=aim.side_model,
+        restore=_restoring(experiment.restore),
     )
+
+
+def _restoring(said: Restore | None) -> Restoring | None:
+    """Return what is set of restoring; what another method would look at is left out."""
+    if said is None:
+        return None
+    names = ("method", "channels", "offset", *OF_METHOD[said.method])
+    given = {name: _number(getattr(said, name)) for name in names}
+    diameter_um, model = given.pop("diameter_um", None), given.pop("model", None)
+    # What is not said the model decides.
+    settings = {name: value for name, value in given.items() if value is not None}
+    return Restoring(settings, diameter_um, model)
 
 
 def _number(value: Any) -> Any:

@@ -26,7 +26,7 @@ from cellseg_pipe.preprocess import (
 from cellseg_pipe.restoration.settings import Method, RestoreSettings
 from cellseg_pipe.segmentation.plan import ImageSource
 
-__all__ = ["RestorePlan", "light_of", "make_restore_plan"]
+__all__ = ["RestorePlan", "check_channels", "light_of", "make_restore_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,19 @@ def make_restore_plan(
         sigma_px=(*(float(n) for n in in_plane), *(float(settings.sigma_px),) * 2),
         size_px=(*(1 for _ in in_plane), *(settings.size_px,) * 2),
     )
+
+
+def check_channels(source: ImageSource, settings: RestoreSettings) -> None:
+    """Refuse channels that an image does not have, and offsets for others; no pixel is read.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    settings : RestoreSettings
+        What the user set.
+    """
+    _floors(settings, len(_channels(source, settings)))
 
 
 def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.float32]:

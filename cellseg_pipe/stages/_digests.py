@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.catalog import SAM_PREFIX, resolve
@@ -87,9 +87,13 @@ def _network_digests(unit: UnitRun) -> dict[str, str]:
     # What the user says of the axes may be more than the file says.
     source = (unit.image.identity, unit.unit.image.axes)
     where = unit.region_identity
+    restored: list[Any] = []
+    if (first := unit.chosen.restore) is not None:
+        restored = [first.settings, first.diameter_um, _model_hash(first.model)]
     near = [settings[name] for name in WINDOW_SETTINGS]
     predict = hash_of(
         *([where, near] if unit.is_confined else []),
+        *restored,
         RESULTS_VERSION,
         source,
         unit.spacing_um,

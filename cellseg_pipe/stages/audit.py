@@ -40,6 +40,7 @@ from cellseg_pipe.stages.paint import check_stored
 from cellseg_pipe.stages.qc import Looked, looked_at
 from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.related import related_facts
+from cellseg_pipe.stages.restored import restored_facts
 from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
 from cellseg_pipe.stages.tables import (
     Columns,
@@ -103,6 +104,7 @@ def run(unit: UnitRun) -> dict[str, Any]:
         **_counted(unit, tiling),
         **related_facts(unit),
         **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
+        **restored_facts(frozen.restoring, frozen.facts.get("restorer"), unit.image.channel_names),
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
     withdraw(unit)

@@ -6,24 +6,26 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellseg_pipe import __version__
 from cellseg_pipe.config import Experiment, Unit, units_of
-from cellseg_pipe.cost import whole_bytes
 from cellseg_pipe.ledger import open_batch, write_whole
 from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.restoration import restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.audit import withdraw_run
+from cellseg_pipe.stages.networks import (
+    Networks,
+    checked_networks,
+    networks_of,
+    numerics_of,
+)
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
-from cellseg_pipe.stages.plan import checked_engines, engines_of, numerics_of
 from cellseg_pipe.stages.tiling import read_frozen, write_plan
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.whole import publish_whole, segment_whole
-
-if TYPE_CHECKING:
-    from cellseg_pipe.nets.engine import AnyEngine
 
 __all__ = ["note_failure", "plan", "run"]
 
@@ -65,25 +67,27 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
 
 
 def _timed(unit: UnitRun) -> dict[str, Any]:
-    engines = engines_of(unit.chosen, unit.experiment.resources)
-    segment_whole(unit, engines)  # the first time waits for what is loaded and compiled
+    networks = networks_of(unit.chosen, unit.experiment.resources)
+    segment_whole(unit, networks)  # the first time waits for what is loaded and compiled
     began = time.monotonic()
-    found = segment_whole(unit, engines)
+    found = segment_whole(unit, networks)
     seconds = time.monotonic() - began
-    plan, n_bytes = found.decided.plan, found.pixels.nbytes
+    plan, restoring = found.decided.plan, found.restoring
+    facts = {} if restoring is None else {"restoring": restore_plan_to_json(restoring)}
     return {
         "version": __version__,
         "unit": unit.name,
         "voxels": found.cells.labels.size,
         "seconds": seconds,
-        "memory_bytes": whole_bytes(plan, [e.footprint for e in engines], pixels_bytes=n_bytes),
-        **numerics_of(unit, engines, plan),
+        "memory_bytes": found.memory_bytes,
+        **numerics_of(unit, networks, plan=plan, restoring=restoring),
+        **facts,
         "region": None,
         "plan": plan_to_json(plan),
     }
 
 
-class Networks:
+class _Loading:
     """The networks of small images: loaded once, and checked against those of the plan.
 
     Parameters
@@ -99,12 +103,12 @@ class Networks:
     def __init__(self, paths: StagePaths, *, numerics: str, threads: int | None) -> None:
         self._frozen = read_frozen(paths)
         self._numerics, self._threads = numerics, threads
-        self._loaded: tuple[tuple[AnyEngine, ...], str] | None = None
+        self._loaded: Networks | None = None
 
-    def load(self) -> tuple[tuple[AnyEngine, ...], str]:
-        """Return the networks and how this machine computes, if that is not as the plan's did."""
+    def load(self) -> Networks:
+        """Return the networks."""
         if self._loaded is None:
-            self._loaded = checked_engines(
+            self._loaded = checked_networks(
                 self._frozen, numerics=self._numerics, threads=self._threads
             )
         return self._loaded
@@ -128,7 +132,7 @@ def run(
     """
     stage = layout.unit(SMALL).stage(f"{BUNDLE}{number}")
     numerics = experiment.resources.numerics
-    nets = Networks(layout.files(SMALL, PLAN), numerics=numerics, threads=threads)
+    nets = _Loading(layout.files(SMALL, PLAN), numerics=numerics, threads=threads)
     files = layout.files(SMALL, stage.name)
     with open_batch(files, 0, range(len(stage.images))) as work:
         if work.done:
@@ -149,7 +153,7 @@ def run(
 def _one(
     experiment: Experiment,
     unit: Unit,
-    nets: Networks,
+    nets: _Loading,
     *,
     audit: StagePaths,
     threads: int | None,
@@ -157,17 +161,17 @@ def _one(
     """Segment an image and publish its results, unless that is done; say what came of it."""
     if audit.plan.exists():
         return {"n_cells": json.loads(audit.plan.read_text())["n_cells"]}
-    engines, other = nets.load()
+    networks = nets.load()
     try:
         opened = open_unit(experiment, unit)
-        found = segment_whole(opened, engines, threads=threads)
+        found = segment_whole(opened, networks, threads=threads)
     except FAILURES as error:
         if not is_of_image(error):
             raise
         note_failure(audit, error)
         return {"failed": str(error)}
     # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.
-    facts = publish_whole(opened, found, numerics_of_job=other, threads=threads)
+    facts = publish_whole(opened, found, numerics_of_job=networks.other, threads=threads)
     return {"n_cells": facts["n_cells"]}
 
 

@@ -27,7 +27,7 @@ from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.cells import to_level_0
 from cellseg_pipe.segmentation.measuring import View
-from cellseg_pipe.segmentation.plan import Plan, network_source
+from cellseg_pipe.segmentation.plan import ImageSource, Plan, network_source
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.segmentation.seams import view_from_bytes
 from cellseg_pipe.segmentation.stored import (
@@ -39,9 +39,10 @@ from cellseg_pipe.segmentation.stored import (
 )
 from cellseg_pipe.segmentation.tiled import paint, spread_px
 from cellseg_pipe.stages.masks import tile_blob
+from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.paint import shards_of
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
-from cellseg_pipe.stages.plan import checked_engines
+from cellseg_pipe.stages.restored import restored
 from cellseg_pipe.stages.tiling import Tiling, predicted, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import measurer_of, on_level_0
@@ -77,10 +78,17 @@ def run(unit: UnitRun, *, threads: int | None = None) -> Path:
     threads = threads or (None if said == "auto" else said)
     frozen, tiling = read_frozen(unit.stage("plan")), read_tiling(unit.stage("tiles"))
     began = time.monotonic()
-    engines, _ = checked_engines(frozen, numerics="relaxed", threads=threads)
+    networks = checked_networks(frozen, numerics="relaxed", threads=threads)
     loading_s = time.monotonic() - began
-    source = source_of_image(frozen.open_image())
-    windows = _Windows(engines, network_source(source, tiling.plan, threads=threads), tiling.plan)
+    raw, plan = source_of_image(frozen.open_image()), tiling.plan
+    seen = _Timed(restored(raw, frozen.restoring, networks.restorer, plan=plan, threads=threads))
+    windows = _Windows(
+        networks.engines,
+        network_source(raw, plan, threads=threads),
+        network_source(dataclasses.replace(raw, read=seen.read), plan, threads=threads),
+        plan=plan,
+        reading=seen if frozen.restoring else None,
+    )
     places, filled = _places(windows, tiling.plan)
     folder = unit.run.runs / f".calibrate-{secrets.token_hex(8)}"
     folder.mkdir(parents=True)
@@ -95,7 +103,8 @@ def run(unit: UnitRun, *, threads: int | None = None) -> Path:
     if windows.n_px:
         # A window of the first view stands for all: see `stage_costs`.
         edge = math.prod(tiling.plan.views[0].lattice.edge)
-        rates["window_s"] = windows.seconds / windows.n_px * edge
+        restoring_s = frozen.facts.get("restoring_window_s", 0.0)
+        rates["window_s"] = windows.seconds / windows.n_px * edge + restoring_s
     path = unit.run.unit(unit.name).rates
     write_whole(path, json.dumps(rates, indent=1).encode())
     costs = predicted(unit, tiling.plan, tiling.tiles, facts=frozen.facts)
@@ -111,11 +120,32 @@ def _cut(tiling: Tiling) -> Tiling:
     return dataclasses.replace(tiling, plan=plan, tiles=tiles)
 
 
-class _Windows:
-    """Windows that are computed when they are first asked for, and timed."""
+class _Timed:
+    """Pixels, and the time that reading them has taken."""
 
-    def __init__(self, engines: Any, make: Any, plan: Plan) -> None:
-        self._engines, self._make, self._plan = engines, make, plan
+    def __init__(self, source: ImageSource) -> None:
+        self._source, self.seconds = source, 0.0
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the pixels of a box."""
+        began = time.monotonic()
+        pixels = self._source.read(box)
+        self.seconds += time.monotonic() - began
+        return pixels
+
+
+class _Windows:
+    """Windows that are computed when they are first asked for, and timed.
+
+    What restoring takes is known for whole jobs, in which windows share what is restored, and does
+    not count here.
+    """
+
+    def __init__(
+        self, engines: Any, raw: Any, make: Any, *, plan: Plan, reading: _Timed | None
+    ) -> None:
+        self._engines, self._raw, self._make, self._plan = engines, raw, make, plan
+        self._reading = reading
         self._blobs: dict[int, bytes] = {}
         self.seconds, self.n_px = 0.0, 0
 
@@ -125,14 +155,18 @@ class _Windows:
             view, index, place = self._of(key)
             net = self._engines[0] if place == 0 else self._engines[-1]
             augment = self._plan.settings.augment
-            began = time.monotonic()
+            began = self._now()
             (record,) = predict(net, self._make, view, indices=[index], augment=augment)
             blank = record.style.size == 0
             self._blobs[key] = b"" if blank else record_to_bytes(record)
             if not blank:
-                self.seconds += time.monotonic() - began
+                self.seconds += self._now() - began
                 self.n_px += math.prod(view.lattice.edge)
         return self._blobs[key]
+
+    def _now(self) -> float:
+        """Return seconds, without those of restoring."""
+        return time.monotonic() - (self._reading.seconds if self._reading else 0.0)
 
     def is_blank(self, key: int) -> bool:
         """Return whether there is nothing in a window; see `Stored`."""
@@ -142,7 +176,7 @@ class _Windows:
         """Return whether the network would look at a window."""
         view, index, _ = self._of(key)
         inside = view.box(index).clip(Box.of(view.shape))
-        return bool(inside.size) and self._make(inside) is not None
+        return bool(inside.size) and self._raw(inside) is not None
 
     def middle(self, key: int) -> NDArray[np.float64]:
         """Return the middle of a window, on the network's grid."""

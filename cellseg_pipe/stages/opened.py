@@ -9,6 +9,7 @@ from pathlib import Path
 from cellseg_pipe.config import Experiment, Unit, load_experiment, units, units_of
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.stages.restored import check_restoring
 from cellseg_pipe.stages.unit import UnitRun, unit_of_image
 
 __all__ = [
@@ -129,6 +130,7 @@ def open_unit(
     check_one_time(image)
     found = unit_of_image(experiment, unit, image)
     _check_series(found)
+    check_restoring(found)
     return found
 
 

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
-import os
-import time
-from functools import lru_cache
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from cellseg_pipe import __version__
-from cellseg_pipe.config import UnitSettings
 from cellseg_pipe.cost import Cost, check_fits, predict_bytes
-from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.opening import OpenImage
-from cellseg_pipe.nets._info import SAM_PREFIX
-from cellseg_pipe.nets.windows import predict
+from cellseg_pipe.restoration import RestorePlan, restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
-from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
 from cellseg_pipe.stages.decide import decide
-from cellseg_pipe.stages.opened import NotThisMachine
+from cellseg_pipe.stages.networks import (
+    Networks,
+    networks_of,
+    numerics_of,
+    restoring_window_s,
+    window_s,
+)
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.region import freeze_region, region_facts
-from cellseg_pipe.stages.tiling import Frozen, memory_limit, write_plan
+from cellseg_pipe.stages.restored import plan_restoring, restored
+from cellseg_pipe.stages.restoring_costs import filtering_s, n_restored, reading_bytes
+from cellseg_pipe.stages.tiling import memory_limit, write_plan
 from cellseg_pipe.stages.unit import UnitRun
 
-if TYPE_CHECKING:
-    from cellseg_pipe.nets.engine import AnyEngine
-
-__all__ = ["checked_engines", "engines_of", "numerics_of", "plan_network"]
+__all__ = ["plan_network"]
 
 log = logging.getLogger(__name__)
 
@@ -58,60 +55,39 @@ def plan_network(unit: UnitRun) -> Path:
         return paths.plan
     channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
     region = freeze_region(unit, paths) if unit.is_confined else None
-    engines = engines_of(unit.chosen, unit.experiment.resources)
+    networks = networks_of(unit.chosen, unit.experiment.resources)
+    raw = source_of_image(unit.pixels)
+    restoring = plan_restoring(unit, raw, networks.restorer)
+    source = restored(raw, restoring, networks.restorer)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
-    decided = decide(unit, engines, source_of_image(unit.pixels), settings=network)
+    decided = decide(unit, networks.engines, source, settings=network)
     plan = decided.plan
     if region is not None:
         near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}
         settings = dataclasses.replace(plan.settings, **near)
         plan = dataclasses.replace(plan, region=region, settings=settings)
-    needed = predict_bytes(plan, [engine.footprint for engine in engines])
+    n_jobs = unit.batches["predict"]
+    needed = predict_bytes(plan, [engine.footprint for engine in networks.engines])
+    needed += reading_bytes(plan, restoring, networks.restorer)
     check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one window of the network")
     facts = {
         "version": __version__,
         "unit": unit.name,
         "image": _image_facts(unit, unit.pixels),
         **decided.facts,
-        **numerics_of(unit, engines, plan),
-        "window_s": window_s(engines[0], plan),
+        **numerics_of(unit, networks, plan=plan, restoring=restoring),
+        **_times(networks, source, plan=plan, restoring=restoring, n_jobs=n_jobs),
         "predict_bytes": needed,
         "region": region_facts(region),
         "n_windows": sum(int(windows_needed(plan, view).sum()) for view in plan.views),
-        "n_batches": unit.batches["predict"],
+        "n_batches": n_jobs,
     }
+    if restoring is not None:
+        facts["restoring"] = restore_plan_to_json(restoring)
     for warning in decided.warnings:
         log.warning("%s: %s", unit.name, warning)
     write_plan(paths.plan, {**facts, "plan": plan_to_json(plan)})
     return paths.plan
-
-
-def numerics_of(unit: UnitRun, engines: tuple[AnyEngine, ...], plan: Plan) -> dict[str, Any]:
-    """Return what tells whether another machine computes as this one.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit.
-    engines : tuple of AnyEngine
-        Its networks.
-    plan : Plan
-        Gives the size of a window.
-
-    Returns
-    -------
-    dict
-        For `checked_engines`.
-    """
-    return {
-        "models": [
-            {"name": e.name, "sha256": e.sha256, "path": str(m)}
-            for e, m in zip(engines, _model_names(unit.chosen), strict=True)
-        ],
-        "device": unit.experiment.resources.device,
-        "numerics": [engine.numerics for engine in engines],
-        "canary": [canary(engine, plan) for engine in engines],
-    }
 
 
 def _image_facts(unit: UnitRun, image: OpenImage) -> dict[str, Any]:
@@ -129,146 +105,26 @@ def _image_facts(unit: UnitRun, image: OpenImage) -> dict[str, Any]:
     }
 
 
-def _model_names(chosen: UnitSettings) -> list[str]:
-    return [model for model in (chosen.model, chosen.side_model) if model is not None]
-
-
-def engines_of(chosen: UnitSettings, resources: Any) -> tuple[AnyEngine, ...]:
-    """Load the networks of a unit.
-
-    Parameters
-    ----------
-    chosen : UnitSettings
-        Which ones.
-    resources : Resources
-        Device, precision and threads.
-
-    Returns
-    -------
-    tuple of AnyEngine
-        The network, and that of the side views if there is one.
-    """
-    from cellseg_pipe.nets.engine import engine_for  # here: most jobs do without torch
-
-    threads = None if resources.threads == "auto" else resources.threads
-    return tuple(
-        engine_for(model, device=resources.device, precision=resources.precision, threads=threads)
-        for model in _model_names(chosen)
-    )
-
-
-def canary(engine: AnyEngine, plan: Plan) -> str:
-    """Return a checksum of what a network says of noise: it tells machines apart that differ.
-
-    Parameters
-    ----------
-    engine : AnyEngine
-        The network.
-    plan : Plan
-        Gives the size of a window.
-
-    Returns
-    -------
-    str
-        The same where windows come out the same to the last bit.
-    """
-    view = plan.views[0]
-    index = (0,) * len(view.shape)
-    edge = view.box(index).clip(Box.of(view.shape)).shape
-    noise = np.random.default_rng(0).random((engine.architecture.n_inputs, *edge), np.float32)
-    (record,) = predict(engine, lambda _box: noise, view, indices=[index])
-    return hashlib.sha256(record.values.tobytes()).hexdigest()[:16]
-
-
-def window_s(engine: AnyEngine, plan: Plan) -> float:
-    """Return what one window takes, the first one aside, which waits for what is compiled.
-
-    Parameters
-    ----------
-    engine : AnyEngine
-        The network; it has run before.
-    plan : Plan
-        Gives the size of a window.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    began = time.monotonic()
-    canary(engine, plan)
-    n_views = (2**engine.architecture.ndim) ** bool(plan.settings.augment)
-    return (time.monotonic() - began) * n_views
-
-
-def checked_engines(
-    unit: Frozen, *, numerics: str = "strict", threads: int | None = None
-) -> tuple[tuple[AnyEngine, ...], str]:
-    """Load the networks of a plan, and refuse other files and another arithmetic.
-
-    Parameters
-    ----------
-    unit : Frozen
-        The plan.
-    numerics : {"strict", "relaxed"}
-        Whether another arithmetic is refused.
-    threads : int, optional
-        Threads of this job.
-
-    Returns
-    -------
-    engines : tuple of AnyEngine
-        As in the plan.
-    other : str
-        How this machine computes, if that is not as the plan's did; else nothing.
-    """
-    engines, other = [], ""
-    facts = unit.facts
-    for about, planned, expected in zip(
-        facts["models"], facts["numerics"], facts["canary"], strict=True
-    ):
-        path = about["path"]
-        form = Form(facts["device"], planned.split()[1], threads)
-        engine = _loaded(path, _written(path), form=form)
-        if engine.sha256 != about["sha256"]:
-            raise NotThisMachine(
-                f"model {about['path']} was changed since it was planned. Start the run again."
-            )
-        if canary(engine, unit.plan) != expected:
-            other = engine.numerics
-            _check_allowed(f"{facts['unit']}: this machine computes as {other}", planned, numerics)
-        engines.append(engine)
-    return tuple(engines), other
-
-
-def _written(model: str) -> int:
-    from cellseg_pipe.nets.catalog import resolve
-
-    return os.stat(resolve(model.removeprefix(SAM_PREFIX))).st_mtime_ns
-
-
-class Form(NamedTuple):
-    """How a network is to run."""
-
-    device: str
-    precision: str
-    threads: int | None
-
-
-@lru_cache(maxsize=2)  # the network, and that of the side views: later jobs of a process have them
-def _loaded(path: str, _written: int, *, form: Form) -> AnyEngine:
-    from cellseg_pipe.nets.engine import engine_for
-
-    device, precision, threads = form
-    return engine_for(path, device=device, precision=precision, threads=threads)
-
-
-def _check_allowed(here: str, planned: str, numerics: str) -> None:
-    text = f"{here} and gives other bits than the plan, which was made with {planned}"
-    if numerics == "relaxed":
-        log.warning("%s; numerics: relaxed lets it go on", text)
-        return
-    raise NotThisMachine(
-        f"{text}. Give the jobs machines of one kind (a constraint of the cluster), or set"
-        " resources.precision to fp32, or resources.numerics to relaxed."
-    )
+def _times(
+    networks: Networks,
+    source: ImageSource,
+    *,
+    plan: Plan,
+    restoring: RestorePlan | None,
+    n_jobs: int,
+) -> dict[str, float]:
+    """Return what one window takes, with its share of restoring the image."""
+    own_s = window_s(networks.engines[0], plan)
+    if restoring is None:
+        return {"window_s": own_s}
+    if networks.restorer is None:
+        seconds = filtering_s(source, plan)
+    else:
+        n = n_restored(plan, restoring, n_jobs)
+        seconds = n * restoring_window_s(networks.restorer, restoring)
+    # All windows, counted in those of the first view, as costs are.
+    asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
+    sizes = [math.prod(view.lattice.edge) for view in plan.views]
+    n_windows = sum(n * size for n, size in zip(asked, sizes, strict=True)) / sizes[0]
+    share_s = seconds / max(n_windows, 1)
+    return {"window_s": own_s + share_s, "restoring_window_s": share_s}

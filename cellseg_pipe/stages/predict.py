@@ -14,8 +14,9 @@ from cellseg_pipe.segmentation.plan import network_source
 from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.stored import record_to_bytes, window_keys
 from cellseg_pipe.stages.batches import window_batch
+from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.pixels import source_of_image
-from cellseg_pipe.stages.plan import checked_engines
+from cellseg_pipe.stages.restored import in_reading_order, restored
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Frozen, read_frozen
 
@@ -56,12 +57,14 @@ def run(
 
 
 def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -> None:
-    engines, other = checked_engines(unit, numerics=numerics, threads=threads)
-    source = source_of_image(unit.open_image())
+    engines, restorer, other = checked_networks(unit, numerics=numerics, threads=threads)
+    restoring, raw = unit.restoring, source_of_image(unit.open_image())
+    source = restored(raw, restoring, restorer, plan=unit.plan, threads=threads)
     make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)
     began, missing = time.monotonic(), np.asarray(work.missing)
     for view, first in window_keys(unit.plan):
         places = missing[(missing >= first) & (missing < first + len(view.lattice))] - first
+        places = in_reading_order(view, places, plan=unit.plan, restoring=restoring)
         engine = engines[0] if view == unit.plan.views[0] else engines[-1]
         augment = unit.plan.settings.augment
         indices = [_index(view, int(place)) for place in places]

@@ -15,6 +15,7 @@ from cellseg_pipe.io.levels import count_files
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.restoration import RestorePlan, restore_plan_from_json
 from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed
@@ -52,6 +53,12 @@ class Frozen:
 
     plan: Plan
     facts: dict[str, Any]
+
+    @property
+    def restoring(self) -> RestorePlan | None:
+        """What is done to the image before a network sees it."""
+        stored = self.facts.get("restoring")
+        return None if stored is None else restore_plan_from_json(stored)
 
     def open_image(self) -> OpenImage:
         """Open the image, and refuse one that was changed since it was planned."""

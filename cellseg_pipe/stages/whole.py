@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cellseg_pipe.io.shards import ShardWriter
 from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.ledger._files import explained
+from cellseg_pipe.restoration import RestorePlan
 from cellseg_pipe.segmentation.cells import Cells
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.measuring import View
@@ -30,17 +31,17 @@ from cellseg_pipe.stages.audit import Results, described, publish_results, withd
 from cellseg_pipe.stages.conflicts import no_conflicts
 from cellseg_pipe.stages.decide import Decided, decide
 from cellseg_pipe.stages.measure import completed, measured_names
+from cellseg_pipe.stages.networks import Networks, named
 from cellseg_pipe.stages.outlines import outlined
 from cellseg_pipe.stages.paint import create_store, level_keys
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.qc import look_whole
+from cellseg_pipe.stages.restored import plan_restoring, restored_facts, restored_whole
+from cellseg_pipe.stages.restoring_costs import whole_restored_bytes
 from cellseg_pipe.stages.tiling import Tiling, memory_limit
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import measurer_of
 from cellseg_pipe.tiles import TilePlan
-
-if TYPE_CHECKING:
-    from cellseg_pipe.nets.engine import AnyEngine
 
 __all__ = ["Whole", "publish_whole", "segment_whole"]
 
@@ -57,8 +58,14 @@ class Whole:
         With their labels.
     columns : dict of str to array [n]
         Their table.
+    networks : Networks
+        What they were found with.
+    restoring : RestorePlan or None
+        What was done to the image before.
+    memory_bytes : int
+        What that took.
     pixels : array [C, *spatial]
-        Of the image.
+        Of the image as it is.
     tiling : Tiling
         One tile.
     warnings : tuple of str
@@ -68,21 +75,22 @@ class Whole:
     decided: Decided
     cells: Cells
     columns: dict[str, NDArray[Any]]
+    networks: Networks
+    restoring: RestorePlan | None
+    memory_bytes: int
     pixels: NDArray[Any]
     tiling: Tiling
     warnings: tuple[str, ...]
 
 
-def segment_whole(
-    unit: UnitRun, engines: tuple[AnyEngine, ...], *, threads: int | None = None
-) -> Whole:
+def segment_whole(unit: UnitRun, networks: Networks, *, threads: int | None = None) -> Whole:
     """Segment the image of a unit; all of it is in memory.
 
     Parameters
     ----------
     unit : UnitRun
         The unit.
-    engines : tuple of AnyEngine
+    networks : Networks
         Its networks.
     threads : int, optional
         Threads to use.
@@ -95,12 +103,19 @@ def segment_whole(
     channels = channels_of(unit)
     box = Box.of(unit.image.shape)
     pixels = unit.image.read(box)
-    source = dataclasses.replace(
+    raw = dataclasses.replace(
         source_of_image(unit.image), read=lambda part: pixels[(slice(None), *part.slices)]
     )
+    engines, restorer = networks.engines, networks.restorer
+    restoring = plan_restoring(unit, raw, restorer)
+    more = whole_restored_bytes(restoring, restorer)
+    if restoring is not None:
+        least = Cost(more + 2 * pixels.nbytes)
+        check_fits(least, memory_limit(unit), what=f"{unit.name}: restoring it")
+    source = restored_whole(raw, restoring, restorer, threads=threads)
     decided = decide(unit, engines, source, settings=unit.chosen.settings, threads=threads)
-    plan, networks = decided.plan, [engine.footprint for engine in engines]
-    needed = whole_bytes(plan, networks, pixels_bytes=pixels.nbytes)
+    plan, footprints = decided.plan, [engine.footprint for engine in engines]
+    needed = whole_bytes(plan, footprints, pixels_bytes=pixels.nbytes) + more
     check_fits(Cost(needed), memory_limit(unit), what=unit.name)
     answer, cells = decided.run.cells(plan)
     measurer = measurer_of(unit, plan, threads=threads)
@@ -109,6 +124,9 @@ def segment_whole(
         decided=decided,
         cells=cells,
         columns=completed(unit, table),
+        networks=networks,
+        restoring=restoring,
+        memory_bytes=needed,
         pixels=pixels,
         tiling=Tiling(plan, _one_tile(plan), 1, 1, "exact"),
         warnings=(*decided.warnings, *left_out(plan, answer, cells)),
@@ -136,7 +154,10 @@ def publish_whole(
     dict
         What `summary.json` says of the unit.
     """
-    plan, engines = found.decided.plan, found.decided.run.nets
+    plan, (engines, restorer, _), restoring = found.decided.plan, found.networks, found.restoring
+    restores = None
+    if restorer is not None:
+        restores = {"model": named(restorer), "numerics": restorer.numerics}
     told = [f"it ran as {numerics_of_job}"] if numerics_of_job else []
     tiles = found.tiling.tiles
     facts = {
@@ -146,9 +167,10 @@ def publish_whole(
         "seams": {"checked": 0, "cells": 0},
         "dropped_particles": {"n_too_far": found.cells.n_too_far, "n_over_edge": 0},
         **found.decided.facts,
-        "models": [{"name": e.name, "sha256": e.sha256} for e in engines],
+        "models": [named(engine) for engine in engines],
         "numerics": [engine.numerics for engine in engines],
         "warnings": [*found.warnings, *told],
+        **restored_facts(restoring, restores, unit.image.channel_names),
         "plan": plan_to_json(plan),
     }
     withdraw_unit(unit)

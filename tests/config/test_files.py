@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cellseg_pipe.config import Evaluate, Experiment, dump, experiment_of, load_experiment, schema
+from cellseg_pipe.config._restoring import Restore
 from cellseg_pipe.config._sections import Relate, Target
 from cellseg_pipe.config.experiment import ImageEntry
 
@@ -123,7 +124,8 @@ def test_the_readme_has_every_key_with_its_default():
     known |= {f"output.{k}": v for k, v in defaults(Experiment.model_fields["output"].annotation)}
     known |= {f"evaluate.{key}": value for key, value in defaults(Evaluate)}
     known |= {f"relate.{key}": value for key, value in defaults(Relate)}
-    apart = ("images", "output", "targets", "evaluate", "relate")
+    known |= {f"restore.{key}": value for key, value in defaults(Restore)}
+    apart = ("images", "output", "targets", "evaluate", "relate", "restore")
     known |= {key: rest[key] for key in rest if key not in apart}
     rows = table_rows()
     assert sorted(rows) == sorted(known)

@@ -9,7 +9,7 @@ import re
 import pytest
 import yaml
 
-from cellseg_pipe.config import ConfigError, experiment_of, load_experiment
+from cellseg_pipe.config import ConfigError, dump, experiment_of, load_experiment, settings_of
 
 HEAD = "images: [{path: a.tif}]\noutput: {dir: out}\n"
 LEAST = {"images": [{"path": "a.tif"}], "output": {"dir": "out"}}
@@ -79,7 +79,7 @@ def test_all_problems_are_said_at_once_in_the_order_of_the_file(tmp_path):
         ("flow_threshold: 1\n", 3, "flow_threshold is no known key here. It is one of segment."),
         ("diameter_px: 1\n", 3, "diameter_px is no known key here. It is one of an image."),
         ("segment: {model: cells}\n", 3, "segment.model is no known key"),
-        ("restore: {}\n", 3, "restore is not supported yet: restore the images first."),
+        ("restore: {sigma: 2}\n", 3, "restore.sigma is no known key. Did you mean sigma_px?"),
         ("qc: {drop: {border: flag}}\n", 3, "qc.drop.border needs one of keep, drop, got 'flag'."),
         ("qc:\n  labels: true\n", 4, "qc.labels needs a rule in qc.drop: without one the second"),
     ],
@@ -93,7 +93,7 @@ def test_unknown_keys_of_output_and_images(tmp_path):
     text = refusal(tmp_path, text + "output:\n  dir: x\n  formats: csv\n")
     assert "my.yaml:3: images[0].spacing is no known key. Did you mean spacing_um?" in text
     assert "my.yaml:4: images[0].level is no known key. Known here: path, name," in text
-    assert "my.yaml:5: images[0].restore is not supported yet: restore the images" in text
+    assert "my.yaml:5: images[0].restore is no known key." in text
     assert "my.yaml:8: output.formats is no known key." in text
     inner = refusal(tmp_path, "images: [{path: a, segment: {moed: 2d}}]\noutput: {dir: x}\n")
     assert inner == "my.yaml:1: images[0].segment.moed is no known key. Did you mean mode?"
@@ -381,3 +381,62 @@ def test_nothing_can_be_changed_later():
     with pytest.raises(ValueError, match="frozen"):
         found.engine = "dask"
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "method: median\n  sigma_px: 2",
+            "5: restore.sigma_px needs method gaussian, got meth",
+        ),
+        (
+            "method: gaussian\n  model: best",
+            "5: restore.model needs method network, got meth",
+        ),
+        ("method: median\n  diameter_um: 8", "5: restore.diameter_um needs method network, got"),
+        ("size_px: 5", "4: restore.size_px needs method median, got method network."),
+        ("method: median\n  size_px: 4", "5: restore.size_px needs an odd number, got 4."),
+        ("method: gaussian\n  sigma_px: 0", "5: restore.sigma_px needs a number above 0, at most"),
+        (
+            "diameter_um: 8\n  diameter_px: 9",
+            "5: restore.diameter_px needs to be the only one",
+        ),
+        (
+            "channels: [0, grey]",
+            "4: restore.channels needs channels of the image itself, got",
+        ),
+        ("channels: [1, 1]", "4: restore.channels needs each channel once."),
+        (
+            "channels: [0, 1]\n  offset: [5]",
+            "5: restore.offset needs a number, or one for each",
+        ),
+        (
+            "window_px: 64\n  overlap_px: 40",
+            "5: restore.overlap_px needs at most half of",
+        ),
+        ("method: blur", "4: restore.method needs one of network, gaussian, median, got 'blur'."),
+    ],
+)
+def test_what_does_not_fit_together_in_restore(tmp_path, text, words):
+    assert refusal(tmp_path, f"{HEAD}restore:\n  {text}\n").startswith(f"my.yaml:{words}")
+
+
+def test_what_restores_is_what_the_method_looks_at(tmp_path):
+    file = tmp_path / "my.yaml"
+    for text, wanted in (
+        ("", None),
+        ("restore:\n", None),
+        ("restore: {method: median, size_px: 5}\n", ({"method": "median", "size_px": 5}, None)),
+        ("restore: {method: gaussian}\n", ({"method": "gaussian", "sigma_px": 1.0}, None)),
+        (
+            "restore: {model: m, channels: [0], offset: 90, diameter_um: 8, window_px: auto}\n",
+            ({"method": "network", "channels": (0,), "offset": 90.0, "overlap_px": 48}, 8.0),
+        ),
+    ):
+        file.write_text(HEAD + text)
+        loaded = load_experiment(file)
+        for chosen in (loaded, experiment_of(yaml.safe_load(dump(loaded)))):
+            found = settings_of(chosen, chosen.images[0], "nuclei").restore
+            assert (found and (found.settings, found.diameter_um)) == wanted
+            assert found is None or found.model == ("m" if "model: m" in text else None)

@@ -12,7 +12,7 @@ import zarr
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_batch
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
-from cellseg_pipe.stages import audit, measure, paint, plan, tables
+from cellseg_pipe.stages import audit, measure, networks, paint, tables
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
@@ -191,7 +191,7 @@ def test_another_arithmetic_is_refused_or_told(tmp_path, picture, monkeypatch):
     chosen = chosen_of(tmp_path, picture)
     unit = only_unit(chosen)
     run_job(unit, "plan", batch=0)
-    monkeypatch.setattr(plan, "canary", lambda engine, plan: "another")
+    monkeypatch.setattr(networks, "canary", lambda engine, plan: "another")
     with pytest.raises(ValueError, match=r"gives other bits than the plan.*numerics to relaxed"):
         run(chosen)
     assert not (tmp_path / "out" / "summary.json").exists()

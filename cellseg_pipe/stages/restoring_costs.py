@@ -1,0 +1,180 @@
+"""What restoring an image where it is read takes: memory, and how often a window is restored."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.nets.windows import View
+from cellseg_pipe.restoration import KEPT_BYTES, RestorePlan
+from cellseg_pipe.segmentation.plan import ImageSource, Plan
+from cellseg_pipe.segmentation.scope import windows_needed
+from cellseg_pipe.segmentation.stored import window_keys
+from cellseg_pipe.stages.batches import window_batches
+
+if TYPE_CHECKING:
+    from cellseg_pipe.nets.engine import Engine
+
+__all__ = ["filtering_s", "kept_bytes", "n_restored", "reading_bytes", "whole_restored_bytes"]
+
+ARRAYS = 4  # of float32 that are held at once on the network's grid and on the image's
+SLACK_PX = 3  # that interpolation reads beyond a box
+
+
+def whole_restored_bytes(restoring: RestorePlan | None, restorer: Engine | None) -> int:
+    """Return the memory of restoring an image as a whole, beside what else a job takes.
+
+    Parameters
+    ----------
+    restoring : RestorePlan or None
+        What is done to it.
+    restorer : Engine or None
+        What restores, if a network does.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    if restoring is None:
+        return 0
+    n_values = math.prod(restoring.grid_shape) * len(restoring.channels)
+    n_values += math.prod(restoring.shape) * restoring.n_channels
+    return 4 * ARRAYS * n_values + _running_bytes(restoring, restorer)
+
+
+def reading_bytes(plan: Plan, restoring: RestorePlan | None, restorer: Engine | None) -> int:
+    """Return the memory of restoring what one window of the segmenting network sees.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+    restoring : RestorePlan or None
+        What is done to it.
+    restorer : Engine or None
+        What restores, if a network does.
+
+    Returns
+    -------
+    int
+        Bytes, beside what else a job takes.
+    """
+    if restoring is None:
+        return 0
+    largest = max(math.prod(_read_px(plan, view.lattice.edge)) for view in plan.views)
+    on_grid = largest * math.prod(restoring.scale.factors) * len(restoring.channels)
+    arrays = 4 * ARRAYS * (largest * restoring.n_channels + on_grid)
+    return round(arrays) + _running_bytes(restoring, restorer) + kept_bytes(restoring, plan)
+
+
+def _running_bytes(restoring: RestorePlan, restorer: Engine | None) -> int:
+    """Return the memory of the network and of one of its windows; nothing for a filter."""
+    if restorer is None:
+        return 0
+    network = restorer.footprint
+    window = max(math.prod(view.lattice.edge) for view in restoring.views)
+    return network.loaded_bytes + network.px_bytes * window
+
+
+def kept_bytes(restoring: RestorePlan, plan: Plan | None) -> int:
+    """Return up to how many bytes restored windows are kept: those of one box at least.
+
+    Parameters
+    ----------
+    restoring : RestorePlan
+        What is done to the image.
+    plan : Plan or None
+        Of the image, as the segmenting network sees it; None for the usual number.
+
+    Returns
+    -------
+    int
+        0 for a filter, which has no windows.
+    """
+    if not restoring.views:
+        return 0
+    if plan is None:
+        return KEPT_BYTES
+    # Of a column seen from the side: all planes that it goes through.
+    boxes = [_read_px(plan, view.lattice.edge) for view in plan.views]
+    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
+    return max(KEPT_BYTES, one * max(_n_windows(restoring, box) for box in boxes))
+
+
+def n_restored(plan: Plan, restoring: RestorePlan, n_batches: int) -> int:
+    """Return how many windows are restored by all jobs of a unit, at most.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image, as the segmenting network sees it.
+    restoring : RestorePlan
+        What is done to it.
+    n_batches : int
+        Jobs; each restores for itself what its windows see.
+
+    Returns
+    -------
+    int
+        Windows of the network that restores.
+    """
+    batches, total = window_batches(plan, n_batches), 0
+    for view, first in window_keys(plan):
+        needed = np.flatnonzero(windows_needed(plan, view))
+        index = np.array(np.unravel_index(needed, view.lattice.counts))
+        batch = batches[first + needed]
+        for number in np.unique(batch):
+            mine = index[:, batch == number]
+            extent = (mine.max(1) - mine.min(1)) * view.lattice.stride + view.lattice.edge
+            total += _n_windows(restoring, _read_px(plan, extent.tolist()))
+    return total
+
+
+def _read_px(plan: Plan, edge: Sequence[int]) -> tuple[float, ...]:
+    """Return the edges of what is read on level 0 for a box of the network's grid."""
+    halo = plan.filters.support_px if plan.filters else (0,) * len(plan.shape)
+    sizes = zip(edge, plan.scale.factors, halo, plan.shape, strict=True)
+    return tuple(min(e / f + 2 * h + SLACK_PX, n) for e, f, h, n in sizes)
+
+
+def _n_windows(restoring: RestorePlan, box: tuple[float, ...]) -> int:
+    """Return how many windows may meet a box of so many pixels of level 0, from all sides."""
+    return sum(_met(view, box, restoring.scale.factors) for view in restoring.views)
+
+
+def _met(view: View, box: tuple[float, ...], factors: tuple[float, ...]) -> int:
+    lattice, n = view.lattice, 1
+    axes = zip(box, factors, lattice.edge, lattice.stride, lattice.counts, strict=True)
+    for length, factor, edge, stride, count in axes:
+        n *= min(int(length * factor + edge) // stride + 1, count)
+    return n
+
+
+def filtering_s(source: ImageSource, plan: Plan) -> float:
+    """Return what it takes to read the windows of an image that a filter restores.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The restored image.
+    plan : Plan
+        Of the image, as the segmenting network sees it.
+
+    Returns
+    -------
+    float
+        Seconds, of all windows.
+    """
+    seconds = 0.0
+    for view in plan.views:
+        box = view.box((0,) * len(view.shape)).clip(Box.of(view.shape))
+        began = time.monotonic()
+        source.read(plan.scale.source_box(box, plan.shape))
+        seconds += (time.monotonic() - began) * int(windows_needed(plan, view).sum())
+    return seconds

@@ -1,0 +1,296 @@
+"""Images that are restored where they are read: cells as of the image that was restored before."""
+
+import itertools
+import json
+import random
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cellseg_pipe as cs
+from cellseg_pipe.config import experiment_of
+from cellseg_pipe.nets.checkpoint import load
+from cellseg_pipe.nets.engine import Engine
+from cellseg_pipe.restoration import RestoreSettings, make_restore_plan
+from cellseg_pipe.segmentation.image import source_of
+from cellseg_pipe.segmentation.plan import make_plan
+from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.stages import networks
+from cellseg_pipe.stages.jobs import run_job
+from cellseg_pipe.stages.networks import checked_networks
+from cellseg_pipe.stages.opened import unit_runs
+from cellseg_pipe.stages.plan import plan_network
+from cellseg_pipe.stages.restored import in_reading_order
+from cellseg_pipe.stages.restoring_costs import n_restored
+from cellseg_pipe.stages.tiling import read_frozen
+from cellseg_pipe.tiles import morton_order
+from tests.pipeline.conftest import scene
+from tests.pipeline.test_tiled_equals_whole import WINDOWS, tiles_of
+from tests.pipeline.worker import (
+    TINY,
+    ages,
+    config_of,
+    experiment,
+    published,
+    run,
+    run_in,
+    save_tiff,
+    segment,
+    shards_of,
+)
+
+NET = Path(__file__).parents[1] / "golden" / "checkpoints" / "restoration"
+SHAPES = {"2d": (111, 157), "planes": (3, 61, 107), "3d": (13, 45, 59)}
+SEEN = {"2d": ("2d", 24), "planes": ("planes", 17), "3d": ("3d", 24)}
+METHODS = {
+    "network": {"diameter_px": 25.0, "window_px": 64, "overlap_px": 16, "offset": 20.0},
+    "gaussian": {"method": "gaussian", "sigma_px": 1.5},
+    "median": {"method": "median", "size_px": 5},
+}
+OTHER = ((2, 1, 2), 3, (3, 5, 2))  # blocks per core, what the halo is larger by, batches
+
+
+def network(folder, name="denoise_nuclei"):
+    """A network whose file says by its name what it restores."""
+    path = Path(folder) / name
+    path.write_bytes(NET.read_bytes())
+    return str(path)
+
+
+def restoring(folder, method, **changes):
+    """The section of an experiment."""
+    model = {"model": network(folder)} if method == "network" else {}
+    return METHODS[method] | model | changes
+
+
+@cache
+def image_of(mode):
+    """An image with noise."""
+    clear = scene(
+        SHAPES[mode], diameter_px=SEEN[mode][1] * {"2d": 1, "planes": 0.8, "3d": 0.6}[mode]
+    )
+    noise = np.random.default_rng(0).poisson(60.0, clear[0].shape)
+    return (clear[0] + noise).astype(np.uint16)
+
+
+def whole_of(mode, section):
+    """The cells of the image that was restored as a whole."""
+    image, axes = image_of(mode), "zyx"[-len(SHAPES[mode]) :]
+    found = cs.restore(image, axes=axes, device="cpu", **section)
+    assert np.abs(found.pixels - image).max() > 1
+    said = {"mode": mode, "reach_px": 16}
+    diameter = SEEN[mode][1]
+    return segment(found.pixels, axes=axes, diameter_px=diameter, **WINDOWS, **said), found
+
+
+def chosen_of(folder, mode, section, *, tiling=((1, 1, 1), 0, (1, 1, 1)), **more):
+    """The same as an experiment."""
+    blocks, beyond, (predict, masks, paint) = tiling
+    path = Path(folder) / "a.tif"
+    if not path.exists():
+        save_tiff(path, image_of(mode))
+    return experiment(
+        folder,
+        [{"path": str(path), "axes": "zyx"[-len(SHAPES[mode]) :]}],
+        targets={"nuclei": {"model": str(TINY), "diameter_px": SEEN[mode][1]}},
+        segment={"mode": mode, "reach_px": 16},
+        restore=section,
+        tiles={
+            **WINDOWS,
+            **tiles_of(mode, blocks, beyond),
+            "batches": {"predict": predict, "masks": masks, "paint": paint},
+        },
+        **more,
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mode", SHAPES)
+def test_cells_are_those_of_the_restored_image(tmp_path, pool, mode, method):
+    section = restoring(tmp_path, method)
+    whole, before = whole_of(mode, section)
+    assert whole.n_cells > 2
+    first = chosen_of(tmp_path, mode, section, tiling=((1, 1, 1), 0, (2, 3, 1)))
+    run(first)
+    labels, table = published(first, "a")
+    np.testing.assert_array_equal(labels, whole.labels)
+    # Intensities are those of the light, not of what was made of it.
+    image = image_of(mode)
+    means = [image[labels == label].mean() for label in table["label"]]
+    np.testing.assert_allclose(table["mean_0"], means, rtol=1e-5)
+    said = json.loads((tmp_path / "out" / "summary.json").read_text())["units"]["a"]["restore"]
+    assert (said["method"], said["channels"]) == (method, [0])
+    if method == "network":
+        assert said["model"]["name"] == before.model and said["numerics"] == before.numerics
+        stored = shards_of(tmp_path / "out" / "a")
+        other = chosen_of(tmp_path, mode, section, tiling=OTHER)
+        config = config_of(other, tmp_path / "other.yaml")
+        run_in(pool, other, config, order=random.Random(1), threads=(1, 2))
+        assert shards_of(tmp_path / "out" / "a") == stored
+
+
+def test_the_diameter_is_that_of_the_restored_image(tmp_path):
+    section = METHODS["gaussian"] | {"sigma_px": 3.0}
+    image = image_of("2d")
+    restored = cs.restore(image, **section).pixels
+    said = {"reach_px": 16, "diameter_px": None, **WINDOWS}
+    whole = segment(restored, **said)
+    assert whole.diameter_px != segment(image, **said).diameter_px
+    chosen = experiment(
+        tmp_path,
+        [save_tiff(tmp_path / "a.tif", image)],
+        targets={"nuclei": {"model": str(TINY)}},
+        segment={"reach_px": 16},
+        restore=section,
+        tiles=WINDOWS,
+    )
+    run(chosen)
+    np.testing.assert_array_equal(published(chosen, "a")[0], whole.labels)
+    assert summary_of(tmp_path)["a"]["diameter_px"] == whole.diameter_px
+
+
+def summary_of(folder):
+    return json.loads((Path(folder) / "out" / "summary.json").read_text())["units"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bundle_gives_what_the_stages_give(tmp_path, method):
+    section = restoring(tmp_path, method)
+    found = []
+    for folder, bundle_px in (("stages", 0), ("bundle", 1 << 20)):
+        (tmp_path / folder).mkdir()
+        chosen = chosen_of(tmp_path / folder, "2d", section)
+        chosen = experiment_of(chosen.model_dump() | {"tiles": {**WINDOWS, "bundle_px": bundle_px}})
+        jobs = {stage for _, stage, _ in run(chosen)}
+        assert ("predict" in jobs) == (bundle_px == 0)
+        found.append((published(chosen, "a"), summary_of(tmp_path / folder)["a"]["restore"]))
+    (one, said), (other, also) = found
+    np.testing.assert_array_equal(one[0], other[0])
+    for name, column in one[1].items():
+        np.testing.assert_array_equal(column, other[1][name], err_msg=name)
+    assert said == also and one[0].max() > 2
+
+
+def test_what_is_set_of_restoring_runs_again_and_nothing_else_does(tmp_path):
+    section = {"method": "median", "size_px": 3}
+    first = chosen_of(tmp_path, "2d", section)
+    run(first)
+    before = ages(tmp_path / "out")
+    assert not run(chosen_of(tmp_path, "2d", section)) and ages(tmp_path / "out") == before
+    digests = [
+        next(iter(unit_runs(chosen_of(tmp_path, "2d", said)))).digests
+        for said in (
+            section,
+            section | {"size_px": 5},
+            section | {"offset": 3},
+            {"method": "gaussian"},
+            {"model": network(tmp_path)},
+            {"model": network(tmp_path, "deblur_nuclei")},
+            {"model": network(tmp_path), "diameter_px": 20.0},
+            None,
+        )
+    ]
+    assert len({found["predict"] for found in digests}) == len(digests)
+    assert len({found["prepare"] for found in digests}) == 1
+    stages = {stage for _, stage, _ in run(chosen_of(tmp_path, "2d", section | {"size_px": 5}))}
+    assert {"plan", "predict", "masks", "paint", "measure", "audit"} <= stages
+    whole, _ = whole_of("2d", section | {"size_px": 5})
+    np.testing.assert_array_equal(published(first, "a")[0], whole.labels)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"model": "upsample_nuclei"}, "gives an image other pixels .upsample.*cellseg restore"),
+        ({"model": "aniso_nuclei"}, "gives an image other pixels .aniso"),
+        ({"model": str(TINY)}, "needs a network that restores, got tiny, which is for segm"),
+        ({"model": "no-such-model"}, "no-such-model"),
+        ({"method": "median", "channels": ["DAPI"]}, "no channel 'DAPI'"),
+        ({"method": "median", "offset": [1, 2]}, "offset needs a grey value, or one for each of 1"),
+        ({"model": "denoise_nuclei", "diameter_um": 9.0}, "restore.diameter_um needs the size of"),
+    ],
+)
+def test_what_cannot_restore_is_refused_before_work(tmp_path, section, words):
+    if section.get("model", "").endswith("_nuclei"):
+        section = section | {"model": network(tmp_path, section["model"])}
+    chosen = chosen_of(tmp_path, "2d", section)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        run(chosen)
+    assert not list((tmp_path / "out").rglob("plan.json"))
+
+
+def test_jobs_run_the_network_of_the_plan(tmp_path, monkeypatch):
+    path = network(tmp_path)
+    chosen = chosen_of(tmp_path, "2d", {"model": path})
+    unit = next(iter(unit_runs(chosen)))
+    run_job(unit, "plan", batch=0)
+    frozen = read_frozen(unit.stage("plan"))
+    assert frozen.facts["window_s"] > frozen.facts["restoring_window_s"] > 0
+    assert checked_networks(frozen).other == ""
+    monkeypatch.setattr(networks, "restoring_canary", lambda engine, plan: "another")
+    with pytest.raises(ValueError, match="gives other bits than the plan"):
+        checked_networks(frozen)
+    assert (
+        checked_networks(frozen, numerics="relaxed").other == frozen.facts["restorer"]["numerics"]
+    )
+    monkeypatch.undo()
+    Path(path).write_bytes((NET.parent / "segmentation").read_bytes())
+    with pytest.raises(ValueError, match="restoring needs a 2D network"):
+        checked_networks(frozen)
+
+
+def test_costs_count_what_jobs_restore(tmp_path):
+    facts = {}
+    for name, section in (("plain", None), ("restored", restoring(tmp_path, "network"))):
+        for jobs in (1, 4):
+            chosen = chosen_of(tmp_path, "3d", section, tiling=((1, 1, 1), 0, (jobs, 1, 1)))
+            unit = next(iter(unit_runs(chosen)))
+            plan_network(unit)
+            facts[name, jobs] = read_frozen(unit.stage("plan"))
+    assert facts["restored", 1].facts["predict_bytes"] > facts["plain", 1].facts["predict_bytes"]
+    counts = [
+        n_restored(frozen.plan, frozen.restoring, jobs)
+        for (name, jobs), frozen in facts.items()
+        if name == "restored"
+    ]
+    n_windows = len(facts["restored", 1].restoring.views[0].lattice)
+    # From three sides, and more where jobs share what they restore.
+    assert 3 * n_windows <= counts[0] < counts[1] <= 4 * counts[0]
+
+
+def test_columns_of_one_restored_window_follow_each_other():
+    model = load(NET)
+    pixels = np.random.default_rng(0).poisson(9.0, (1, 6, 130, 90)).astype(np.float32)
+    source = source_of(pixels, (), rgb=False)
+    restoring = make_restore_plan(
+        source, RestoreSettings(window_px=64, overlap_px=16), model=model.info
+    )
+    engine = Engine(load(TINY), device="cpu", precision="fp32")
+    plan = make_plan(
+        source,
+        Settings(mode="3d", **WINDOWS),
+        network=engine.architecture,
+        diameter_px=engine.diameter_px,
+        network_diameter_px=engine.diameter_px,
+    )
+    for view in plan.views[1:]:
+        places = morton_order(view.lattice.counts)
+        ordered = in_reading_order(view, places, plan=plan, restoring=restoring)
+        assert sorted(ordered) == list(range(len(view.lattice)))
+        thin = ({1, 2} - set(view.axes)).pop()
+        index = np.unravel_index(ordered, view.lattice.counts)
+        seen = [
+            (
+                index[thin][n] // restoring.views[0].lattice.stride[thin],
+                *(index[a][n] for a in view.axes),
+            )
+            for n in range(len(ordered))
+        ]
+        # Each group is left for good: what it restored is needed no more.
+        assert len([key for key, _ in itertools.groupby(seen)]) == len(set(seen))
+    first = plan.views[0]
+    places = morton_order(first.lattice.counts)
+    same = in_reading_order(first, places, plan=plan, restoring=restoring)
+    np.testing.assert_array_equal(same, places)
