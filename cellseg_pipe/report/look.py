@@ -15,12 +15,13 @@ from cellseg_pipe.report.charts import Figure, intervals
 from cellseg_pipe.report.counts import CellCounts
 from cellseg_pipe.report.html import Section, data_uri, escape, short, table
 from cellseg_pipe.report.maps import overview
+from cellseg_pipe.report.restored import restored_image
 from cellseg_pipe.report.samples import Region, Shown, choose_regions, shown, thumbnail
 from cellseg_pipe.report.source import UnitSource
 
 __all__ = ["pictures", "places", "regions", "seams", "volume"]
 
-VIEWS = ("image", "outlines", "fill", "flows", "probability")
+VIEWS = ("image", "restored", "outlines", "fill", "flows", "probability")
 SEAM_WORDS = {
     "cut": "cut cells",
     "slivers": "slivers",
@@ -51,7 +52,9 @@ def pictures(unit: UnitSource, counts: CellCounts, *, most: int | None = None) -
     list of Shown
         Their pictures.
     """
-    return [shown(unit, region) for region in choose_regions(unit, counts)[:most]]
+    restored = restored_image(unit)
+    chosen = choose_regions(unit, counts)[:most]
+    return [shown(unit, region, restored=restored) for region in chosen]
 
 
 def regions(several: list[tuple[UnitSource, list[Shown]]], *, key: str) -> Section:
@@ -78,6 +81,8 @@ def regions(several: list[tuple[UnitSource, list[Shown]]], *, key: str) -> Secti
         for i, one in enumerate(many, 1)
     ]
     note = "Open a picture to see it larger. Arrow keys move the switch."
+    if "restored" in there:
+        note += " Restored is the image as the network saw it, each picture in its own contrast."
     if missing:
         note += f" Flows and probability are left out where {'; '.join(missing)}."
     if any(unit.image is None for unit, _ in several):
@@ -95,6 +100,7 @@ def _switch(key: str, there: set[str]) -> str:
         f"{' checked' if name == 'outlines' else ''}{'' if name in there else ' disabled'}>"
         f"<span>{name.capitalize()}</span></label>"
         for name in VIEWS
+        if name in there or name != "restored"
     )
     return f'<fieldset class="views"><legend>What is shown</legend>{inputs}</fieldset>'
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cellseg_pipe.report.charts import Figure, lines
 from cellseg_pipe.report.html import Section, escape, facts, short, table
+from cellseg_pipe.report.restored import restored_words
 from cellseg_pipe.report.source import Run, UnitSource
 
 __all__ = ["head", "scored", "what_was_run"]
@@ -142,6 +143,7 @@ def what_was_run(run: Run) -> Section:
         "Model": "<br>".join(
             f"{escape(name)} <code>{escape(sha[:16])}</code>" for sha, name in models.items()
         ),
+        "Restored by": restored_words(units),
         "Computed as": "<br>".join(escape(n) for n in numerics),
         "Folder": f"<code>{escape(run.folder.resolve())}</code>",
     }

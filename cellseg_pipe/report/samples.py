@@ -15,6 +15,8 @@ from cellseg_pipe.plot import distinct_colors, outlines, overlay, to_grey8, to_r
 from cellseg_pipe.plot.volumes import stretched
 from cellseg_pipe.report.counts import CellCounts
 from cellseg_pipe.report.source import UnitSource
+from cellseg_pipe.restoration import as_type
+from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.stages.views import on_level_0
 
 __all__ = ["Region", "Shown", "choose_regions", "shown", "thumbnail"]
@@ -54,7 +56,8 @@ class Shown:
     region : Region
         Where.
     layers : dict of str to bytes
-        WebP files: `image`, `outlines`, `fill`, and where they are known `flows`, `probability`.
+        WebP files: `image`, `outlines`, `fill`, and where they are known `restored`, `flows`,
+        `probability`.
     n_cells : int
         That are seen.
     missing : str
@@ -194,7 +197,7 @@ def _shared(one: Box, other: Box) -> float:
     return one.clip(other).size / one.size if one.meets(other) else 0.0
 
 
-def shown(unit: UnitSource, region: Region) -> Shown:
+def shown(unit: UnitSource, region: Region, *, restored: ImageSource | None = None) -> Shown:
     """Read a region and draw it.
 
     Parameters
@@ -203,6 +206,8 @@ def shown(unit: UnitSource, region: Region) -> Shown:
         The unit.
     region : Region
         Where.
+    restored : ImageSource, optional
+        The image as the network saw it, if that is another one.
 
     Returns
     -------
@@ -211,8 +216,10 @@ def shown(unit: UnitSource, region: Region) -> Shown:
     """
     box = region.box
     labels = unit.labels(box).reshape(box.shape[-2:])
-    layers = {
-        "image": webp(_picture(unit, unit.image, box)),
+    layers = {"image": webp(_picture(unit, unit.image, box))}
+    if restored is not None:
+        layers["restored"] = webp(_picture(unit, unit.image, box, restored=restored))
+    layers |= {
         "outlines": webp(outlines(labels, color=LINE), lossless=True),
         "fill": webp(distinct_colors(labels), lossless=True),
     }
@@ -226,11 +233,18 @@ def shown(unit: UnitSource, region: Region) -> Shown:
     return Shown(region, layers, n_cells, missing, sides)
 
 
-def _picture(unit: UnitSource, image: OpenImage | None, box: Box) -> NDArray[np.uint8]:
-    """Return the image of a plane as colours; grey where it cannot be read any more."""
+def _picture(
+    unit: UnitSource, image: OpenImage | None, box: Box, *, restored: ImageSource | None = None
+) -> NDArray[np.uint8]:
+    """Return the image of a plane as colours; grey where it cannot be read any more.
+
+    The restored one has a contrast of its own, as it has for the network that segments.
+    """
     if image is None:
         return np.full(box.shape[-2:], 60, np.uint8)
     pixels = image.read(box).reshape(-1, *box.shape[-2:])
+    if restored is not None:
+        pixels = as_type(restored.read(box), pixels.dtype).reshape(pixels.shape)
     if image.rgb:
         return to_rgb8(pixels)
     seen = [to_grey8(pixels[channel]) for channel in unit.seen_channels]

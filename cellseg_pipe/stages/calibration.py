@@ -17,27 +17,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellseg_pipe.cost import Rates
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.ngff import ImageMeta, create_label_pyramid
 from cellseg_pipe.io.shards import ShardWriter, read_box
 from cellseg_pipe.ledger import write_whole
-from cellseg_pipe.nets.windows import predict
 from cellseg_pipe.segmentation.cells import to_level_0
 from cellseg_pipe.segmentation.measuring import View
-from cellseg_pipe.segmentation.plan import ImageSource, Plan, network_source
+from cellseg_pipe.segmentation.plan import Plan, network_source
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.segmentation.seams import view_from_bytes
 from cellseg_pipe.segmentation.stored import (
     found_from_bytes,
-    record_to_bytes,
     stored_records,
     tables_to_bytes,
-    window_keys,
 )
 from cellseg_pipe.segmentation.tiled import paint, spread_px
+from cellseg_pipe.stages._tried_windows import TimedReading, TriedWindows
 from cellseg_pipe.stages.masks import tile_blob
 from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.paint import shards_of
@@ -81,8 +78,10 @@ def run(unit: UnitRun, *, threads: int | None = None) -> Path:
     networks = checked_networks(frozen, numerics="relaxed", threads=threads)
     loading_s = time.monotonic() - began
     raw, plan = source_of_image(frozen.open_image()), tiling.plan
-    seen = _Timed(restored(raw, frozen.restoring, networks.restorer, plan=plan, threads=threads))
-    windows = _Windows(
+    seen = TimedReading(
+        restored(raw, frozen.restoring, networks.restorer, plan=plan, threads=threads)
+    )
+    windows = TriedWindows(
         networks.engines,
         network_source(raw, plan, threads=threads),
         network_source(dataclasses.replace(raw, read=seen.read), plan, threads=threads),
@@ -120,79 +119,7 @@ def _cut(tiling: Tiling) -> Tiling:
     return dataclasses.replace(tiling, plan=plan, tiles=tiles)
 
 
-class _Timed:
-    """Pixels, and the time that reading them has taken."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self._source, self.seconds = source, 0.0
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """Return the pixels of a box."""
-        began = time.monotonic()
-        pixels = self._source.read(box)
-        self.seconds += time.monotonic() - began
-        return pixels
-
-
-class _Windows:
-    """Windows that are computed when they are first asked for, and timed.
-
-    What restoring takes is known for whole jobs, in which windows share what is restored, and does
-    not count here.
-    """
-
-    def __init__(
-        self, engines: Any, raw: Any, make: Any, *, plan: Plan, reading: _Timed | None
-    ) -> None:
-        self._engines, self._raw, self._make, self._plan = engines, raw, make, plan
-        self._reading = reading
-        self._blobs: dict[int, bytes] = {}
-        self.seconds, self.n_px = 0.0, 0
-
-    def read(self, key: int) -> bytes:
-        """Return the blob of a window; see `Stored`."""
-        if key not in self._blobs:
-            view, index, place = self._of(key)
-            net = self._engines[0] if place == 0 else self._engines[-1]
-            augment = self._plan.settings.augment
-            began = self._now()
-            (record,) = predict(net, self._make, view, indices=[index], augment=augment)
-            blank = record.style.size == 0
-            self._blobs[key] = b"" if blank else record_to_bytes(record)
-            if not blank:
-                self.seconds += self._now() - began
-                self.n_px += math.prod(view.lattice.edge)
-        return self._blobs[key]
-
-    def _now(self) -> float:
-        """Return seconds, without those of restoring."""
-        return time.monotonic() - (self._reading.seconds if self._reading else 0.0)
-
-    def is_blank(self, key: int) -> bool:
-        """Return whether there is nothing in a window; see `Stored`."""
-        return not self.read(key)
-
-    def has_pixels(self, key: int) -> bool:
-        """Return whether the network would look at a window."""
-        view, index, _ = self._of(key)
-        inside = view.box(index).clip(Box.of(view.shape))
-        return bool(inside.size) and self._raw(inside) is not None
-
-    def middle(self, key: int) -> NDArray[np.float64]:
-        """Return the middle of a window, on the network's grid."""
-        view, index, _ = self._of(key)
-        inside = view.box(index).clip(Box.of(view.shape))
-        return (np.asarray(inside.start) + np.asarray(inside.stop)) / 2
-
-    def _of(self, key: int) -> tuple[Any, tuple[int, ...], int]:
-        views = window_keys(self._plan)
-        place = max(n for n, (_, first) in enumerate(views) if first <= key)
-        view, first = views[place]
-        index = np.unravel_index(key - first, view.lattice.counts)
-        return view, tuple(int(i) for i in index), place
-
-
-def _places(windows: _Windows, plan: Plan) -> tuple[list[Box], float]:
+def _places(windows: TriedWindows, plan: Plan) -> tuple[list[Box], float]:
     """Return boxes to try, on the grid that particles walk on, and the share that is not blank."""
     keys = np.flatnonzero(windows_needed(plan, plan.views[0]))
     rng = np.random.default_rng(0)
@@ -227,7 +154,7 @@ class _Trial:
 
     unit: UnitRun
     tiling: Tiling
-    windows: _Windows
+    windows: TriedWindows
     folder: Path
     threads: int | None
 

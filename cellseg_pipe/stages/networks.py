@@ -1,24 +1,19 @@
-"""The networks of a unit: loaded, timed, and checked against those that it was planned with."""
+"""The networks of a unit: loaded, and checked against those that it was planned with."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from cellseg_pipe.config import UnitSettings
-from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets._info import SAM_PREFIX
-from cellseg_pipe.nets.restore import restored_windows, restorer_for
-from cellseg_pipe.nets.windows import Record, View, predict
+from cellseg_pipe.nets.restore import restorer_for
 from cellseg_pipe.restoration import RestorePlan
 from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.stages.canaries import canary, restoring_canary
 from cellseg_pipe.stages.opened import NotThisMachine
 from cellseg_pipe.stages.tiling import Frozen
 from cellseg_pipe.stages.unit import UnitRun
@@ -32,8 +27,8 @@ __all__ = [
     "named",
     "networks_of",
     "numerics_of",
-    "restoring_window_s",
-    "window_s",
+    "restorer_facts",
+    "restorer_of_facts",
 ]
 
 log = logging.getLogger(__name__)
@@ -115,13 +110,10 @@ def numerics_of(
         "numerics": [engine.numerics for engine in networks.engines],
         "canary": [canary(engine, plan) for engine in networks.engines],
     }
-    if restoring is not None and networks.restorer is not None:
-        assert unit.chosen.restore is not None  # of which the network is
-        facts["restorer"] = {
-            "model": _about(networks.restorer, str(unit.chosen.restore.model)),
-            "numerics": networks.restorer.numerics,
-            "canary": restoring_canary(networks.restorer, restoring),
-        }
+    about = restorer_facts(unit, networks.restorer)
+    if about is not None and networks.restorer is not None and restoring is not None:
+        told = restoring_canary(networks.restorer, restoring)
+        facts["restorer"] = {**about, "canary": told}
     return facts
 
 
@@ -143,99 +135,6 @@ def named(engine: AnyEngine) -> dict[str, str]:
         Its name, and the checksum of its file.
     """
     return {"name": engine.name, "sha256": engine.sha256}
-
-
-def canary(engine: AnyEngine, plan: Plan) -> str:
-    """Return a checksum of what a network says of noise: it tells machines apart that differ.
-
-    Parameters
-    ----------
-    engine : AnyEngine
-        The network.
-    plan : Plan
-        Gives the size of a window.
-
-    Returns
-    -------
-    str
-        The same where windows come out the same to the last bit.
-    """
-    view = plan.views[0]
-    noise, index = _noise(view, engine.architecture.n_inputs)
-    return _hash(predict(engine, lambda _box: noise, view, indices=[index]))
-
-
-def restoring_canary(engine: Engine, plan: RestorePlan) -> str:
-    """Return the same checksum of a network that restores.
-
-    Parameters
-    ----------
-    engine : Engine
-        The network.
-    plan : RestorePlan
-        Gives the size of a window.
-
-    Returns
-    -------
-    str
-        The same where windows come out the same to the last bit.
-    """
-    view = plan.views[0]
-    noise, index = _noise(view, engine.architecture.n_inputs)
-    return _hash(restored_windows(engine, lambda _box: noise, view, indices=[index]))
-
-
-def _noise(view: View, n_inputs: int) -> tuple[Any, tuple[int, ...]]:
-    """Return the pixels of the first window, and its index."""
-    index = (0,) * len(view.shape)
-    edge = view.box(index).clip(Box.of(view.shape)).shape
-    return np.random.default_rng(0).random((n_inputs, *edge), np.float32), index
-
-
-def _hash(records: Iterable[Record]) -> str:
-    (record,) = records
-    return hashlib.sha256(record.values.tobytes()).hexdigest()[:16]
-
-
-def window_s(engine: AnyEngine, plan: Plan) -> float:
-    """Return what one window takes, the first one aside, which waits for what is compiled.
-
-    Parameters
-    ----------
-    engine : AnyEngine
-        The network; it has run before.
-    plan : Plan
-        Gives the size of a window.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    began = time.monotonic()
-    canary(engine, plan)
-    n_views = (2**engine.architecture.ndim) ** bool(plan.settings.augment)
-    return (time.monotonic() - began) * n_views
-
-
-def restoring_window_s(engine: Engine, plan: RestorePlan) -> float:
-    """Return what restoring one window takes, all channels, as `window_s`.
-
-    Parameters
-    ----------
-    engine : Engine
-        The network; it has run before.
-    plan : RestorePlan
-        Gives the size of a window.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
-    began = time.monotonic()
-    restoring_canary(engine, plan)
-    return (time.monotonic() - began) * len(plan.channels)
 
 
 def checked_networks(
@@ -268,16 +167,59 @@ def checked_networks(
             others.append(engine.numerics)
             _check_allowed(facts["unit"], engine.numerics, planned=planned, numerics=numerics)
         engines.append(engine)
-    restorer, restoring = None, facts.get("restorer")
-    if restoring is not None and unit.restoring is not None:
-        path, planned = restoring["model"]["path"], restoring["numerics"]
-        form = Form(facts["device"], planned.split()[1], threads)
-        restorer = _loaded_restorer(path, _written(path), form=form)
-        _check_file(restoring["model"], restorer)
-        if restoring_canary(restorer, unit.restoring) != restoring["canary"]:
+    restorer, restoring = restorer_of_facts(facts, threads=threads), unit.restoring
+    if restorer is not None and restoring is not None:
+        planned, expected = facts["restorer"]["numerics"], facts["restorer"]["canary"]
+        if restoring_canary(restorer, restoring) != expected:
             others.append(restorer.numerics)
             _check_allowed(facts["unit"], restorer.numerics, planned=planned, numerics=numerics)
     return Networks(tuple(engines), restorer, others[-1] if others else "")
+
+
+def restorer_of_facts(facts: Mapping[str, Any], *, threads: int | None = None) -> Engine | None:
+    """Load the network that restored an image, and refuse another file.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of the plan: `restorer`, if a network restores, and `device`.
+    threads : int, optional
+        Threads to use.
+
+    Returns
+    -------
+    Engine or None
+        None where no network restores.
+    """
+    about = facts.get("restorer")
+    if about is None:
+        return None
+    path = about["model"]["path"]
+    form = Form(facts.get("device", "auto"), about["numerics"].split()[1], threads)
+    restorer = _loaded_restorer(path, _written(path), form=form)
+    _check_file(about["model"], restorer)
+    return restorer
+
+
+def restorer_facts(unit: UnitRun, restorer: Engine | None) -> dict[str, Any] | None:
+    """Return which network restores the image of a unit.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    restorer : Engine or None
+        What restores, if a network does.
+
+    Returns
+    -------
+    dict or None
+        Name, checksum and path of its `model`, and its `numerics`.
+    """
+    if restorer is None or unit.chosen.restore is None:
+        return None
+    model = _about(restorer, str(unit.chosen.restore.model))
+    return {"model": model, "numerics": restorer.numerics}
 
 
 def _check_file(about: dict[str, str], engine: AnyEngine) -> None:

@@ -17,14 +17,9 @@ from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
+from cellseg_pipe.stages.canaries import restoring_window_s, window_s
 from cellseg_pipe.stages.decide import decide
-from cellseg_pipe.stages.networks import (
-    Networks,
-    networks_of,
-    numerics_of,
-    restoring_window_s,
-    window_s,
-)
+from cellseg_pipe.stages.networks import Networks, networks_of, numerics_of
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.restored import plan_restoring, restored

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 SAID = 5  # failures in a message; the file has all
 
+# Of a small image in its audit, where others have plans.
+DEPENDS_ON = ("plan", "restoring", "restorer")
+
 
 class SomeFailed(ValueError):
     """Some units could not be segmented; the others are."""
@@ -121,7 +124,7 @@ def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
                 if stage in _stages(layout, name)  # those made from others have no plan
             }
             if name in large
-            else {"plan": facts.pop("plan")}
+            else {key: facts.pop(key) for key in DEPENDS_ON if key in facts}
         )
     return plans
 

@@ -19,7 +19,7 @@ from cellseg_pipe.io.shards import ShardWriter
 from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.ledger._files import explained
-from cellseg_pipe.restoration import RestorePlan
+from cellseg_pipe.restoration import RestorePlan, restore_plan_to_json
 from cellseg_pipe.segmentation.cells import Cells
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.measuring import View
@@ -31,7 +31,7 @@ from cellseg_pipe.stages.audit import Results, described, publish_results, withd
 from cellseg_pipe.stages.conflicts import no_conflicts
 from cellseg_pipe.stages.decide import Decided, decide
 from cellseg_pipe.stages.measure import completed, measured_names
-from cellseg_pipe.stages.networks import Networks, named
+from cellseg_pipe.stages.networks import Networks, named, restorer_facts
 from cellseg_pipe.stages.outlines import outlined
 from cellseg_pipe.stages.paint import create_store, level_keys
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
@@ -155,9 +155,7 @@ def publish_whole(
         What `summary.json` says of the unit.
     """
     plan, (engines, restorer, _), restoring = found.decided.plan, found.networks, found.restoring
-    restores = None
-    if restorer is not None:
-        restores = {"model": named(restorer), "numerics": restorer.numerics}
+    restores = restorer_facts(unit, restorer)
     told = [f"it ran as {numerics_of_job}"] if numerics_of_job else []
     tiles = found.tiling.tiles
     facts = {
@@ -171,7 +169,7 @@ def publish_whole(
         "numerics": [engine.numerics for engine in engines],
         "warnings": [*found.warnings, *told],
         **restored_facts(restoring, restores, unit.image.channel_names),
-        "plan": plan_to_json(plan),
+        **_depends_on(plan, restoring, restores),
     }
     withdraw_unit(unit)
     results = Results(
@@ -187,6 +185,18 @@ def publish_whole(
     with contextlib.suppress(OSError):  # it is not empty where the stages have been at work
         unit.stage("paint").root.rmdir()
     return facts
+
+
+def _depends_on(
+    plan: Plan, restoring: RestorePlan | None, restorer: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the cells of an image depend on: `plan.json` has it, not its summary."""
+    known = {
+        "plan": plan_to_json(plan),
+        "restoring": None if restoring is None else restore_plan_to_json(restoring),
+        "restorer": restorer,
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _one_tile(plan: Plan) -> TilePlan:

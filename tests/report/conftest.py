@@ -10,6 +10,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.stages.summary import SomeFailed
 from cellseg_pipe.synth import PRESETS, render
 from tests.pipeline import worker
+from tests.pipeline.test_restore import NET
 from tests.report.browser import browser
 from tests.workflow import runs
 
@@ -71,4 +72,34 @@ def many(root):
     return [*paths, root / "bad.tif"], {}
 
 
-KINDS = {"cells": cells, "empty": empty, "small": small, "volume": volume, "many": many}
+def restored(root, **tiles):
+    """An image with noise, of which a network takes some."""
+    clear = render(
+        dataclasses.replace(PRESETS["nuclei"], shape=(150, 190), seed=3), Box.of((150, 190))
+    )
+    noise = np.random.default_rng(0).poisson(300.0, (150, 190))
+    image = worker.save_tiff(root / "r.tif", (clear.image[0] + noise).astype(np.uint16))
+    model = root / "denoise_nuclei"
+    model.write_bytes(NET.read_bytes())
+    return [image], {"restore": {"model": str(model), "offset": 20.0}, "tiles": tiles}
+
+
+def bundled(root):
+    return restored(root, bundle_px=1 << 20)
+
+
+def filtered(root):
+    images, _ = small(root)
+    return images, {"restore": {"method": "median", "size_px": 5}, "qc": {"maps": False}}
+
+
+KINDS = {
+    "cells": cells,
+    "empty": empty,
+    "small": small,
+    "volume": volume,
+    "many": many,
+    "restored": restored,
+    "bundled": bundled,
+    "filtered": filtered,
+}

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+import cellseg_pipe as cs
 from cellseg_pipe.cli import main
 from cellseg_pipe.io.result import open_result
 from cellseg_pipe.io.tables import read_table, write_table
-from cellseg_pipe.plot import distinct_colors, outlines
+from cellseg_pipe.plot import distinct_colors, outlines, to_grey8
 from cellseg_pipe.report import write_report
 from cellseg_pipe.report.counts import count_cells, distributions, mean_by_image
 from cellseg_pipe.report.html import escape, number, short, table
@@ -23,7 +25,7 @@ from cellseg_pipe.report.samples import LINE
 from cellseg_pipe.report.strips import GAP_PX
 from tests.report.browser import BROKEN, SIZES
 
-KINDS = ("cells", "empty", "small", "volume", "many")
+KINDS = ("cells", "empty", "small", "volume", "many", "restored")
 STYLE = Path(__file__).parents[2] / "cellseg_pipe" / "report" / "style.css"
 
 
@@ -86,6 +88,41 @@ def test_places_are_pictures_of_their_own_with_all_layers_in_a_row(made):
     np.testing.assert_array_equal(panels[1][~drawn], panels[0][~drawn])
     changed = (panels[2] != panels[0]).any(axis=2)
     assert changed[labels > 0].mean() > 0.99 and not changed[labels == 0].any()
+
+
+@pytest.mark.parametrize("kind", ["restored", "bundled"])
+def test_what_the_network_saw_is_beside_the_image(made, kind):
+    text = text_of(made(kind))
+    assert "Restored</span>" in text and "as the network saw it, each picture in its own" in text
+    by = r"<dt>Restored by</dt><dd>denoise_nuclei <code>\w{16}</code>, no light below 20; "
+    assert re.search(by, text)
+    assert "intensities are those of the image as it is" in text
+    image, seen = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(found))).convert("L"), np.float32)
+        for found in (
+            re.search(rf'<img class="{name}"[^>]*base64,([^"]+)"', text)[1]
+            for name in ("image", "restored")
+        )
+    )
+    raw, model = tifffile.imread(made(kind).parent / "r.tif"), made(kind).parent / "denoise_nuclei"
+    whole = cs.restore(raw, model=model, offset=20.0, device="cpu")
+    assert np.abs(seen - to_grey8(np.rint(whole.pixels))).mean() < 3  # but for the compression
+    assert np.abs(seen - image).mean() > 5
+
+
+def test_a_filter_is_named_and_a_run_without_one_is_as_before(made):
+    assert "median filter, edge 5 px; intensities are those" in text_of(made("filtered"))
+    text = text_of(made("cells"))
+    assert "Restored" not in text and 'value="restored"' not in text
+
+
+def test_without_its_network_the_restored_image_is_left_out(made, tmp_path):
+    shutil.copytree(made("bundled").parent, tmp_path / "all")
+    plan = tmp_path / "all" / "out" / "plan.json"
+    gone = str(tmp_path / "gone" / "denoise_nuclei")
+    plan.write_text(plan.read_text().replace(str(made("bundled").parent / "denoise_nuclei"), gone))
+    text = text_of(tmp_path / "all" / "out")
+    assert "Restored</span>" not in text and "Restored by</dt>" in text
 
 
 def test_without_scratch_and_image_the_page_says_so(made, tmp_path):
@@ -297,6 +334,14 @@ def test_the_switch_by_mouse_and_keyboard(made, page):
     assert page.do("document.getElementById('large').open")
     page.key("Escape", 27)
     assert not page.do("document.getElementById('large').open")
+
+
+@pytest.mark.chromium
+def test_the_switch_shows_the_restored_image(made, page):
+    page.open(write_report(made("restored")))
+    seen = "[...document.querySelector('.stack').children].filter((i) => i.checkVisibility())"
+    page.do("document.querySelector('.views input[value=restored]').click()")
+    assert page.do(f"{seen}.map((i) => i.className)") == ["image", "restored"]
 
 
 @pytest.mark.chromium

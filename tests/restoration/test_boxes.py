@@ -20,6 +20,7 @@ from cellseg_pipe.restoration import (
     restore_plan_to_json,
     restored_box,
     restored_records,
+    restored_source,
 )
 from cellseg_pipe.segmentation.plan import ImageSource
 
@@ -33,6 +34,16 @@ class Smoothing:
     def __call__(self, x):
         y = torch.nn.functional.avg_pool2d(x, 3, 1, 1) * 0.9 + 0.01 * x.mean((2, 3), keepdim=True)
         return y, x.flatten(1)[:, :2]
+
+
+class Counting(Smoothing):
+    """The same, that counts its windows."""
+
+    n_windows = 0
+
+    def __call__(self, x):
+        self.n_windows += len(x)
+        return super().__call__(x)
 
 
 def info(kind="denoise", diameter_px=20.0):
@@ -133,6 +144,36 @@ def test_a_box_reads_no_more_than_it_needs(wholes):
     found = box_of(source, plan, box)
     np.testing.assert_array_equal(found, whole[:, :10, :12])
     assert all(part.stop[1] <= 64 for part in read)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2 * 64 * 64, 1 << 30])
+@pytest.mark.parametrize("name", ["smaller", "larger", "planes", "gaussian", "median"])
+def test_an_image_is_restored_where_it_is_read(wholes, name, kept_bytes):
+    source, plan, whole = wholes[name]
+    net = Counting() if plan.views else None
+    seen = restored_source(source, plan, net=net, kept_bytes=kept_bytes)
+    assert (seen.shape, seen.n_channels) == (source.shape, source.n_channels)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        start = [int(rng.integers(n)) for n in plan.shape]
+        stop = [int(rng.integers(a, n)) + 1 for a, n in zip(start, plan.shape, strict=True)]
+        box = Box(tuple(start), tuple(stop))
+        np.testing.assert_array_equal(seen.read(box), whole[(slice(None), *box.slices)])
+    np.testing.assert_array_equal(seen.read(Box.of(plan.shape)), whole)
+    if net is not None:
+        n = len(plan.views[0].lattice)
+        assert net.n_windows == n if kept_bytes == 1 << 30 else net.n_windows >= n
+        assert kept_bytes or net.n_windows > 2 * n
+
+
+def test_what_is_no_part_of_an_image_cannot_be_read(wholes):
+    source, plan, _ = wholes["upsampled"]
+    with pytest.raises(ValueError, match=r"\(41, 53\) to \(117, 151\) px.*cellseg restore"):
+        restored_source(source, plan, net=Smoothing())
+    for name, net in (("plain", None), ("median", Smoothing())):
+        source, plan, _ = wholes[name]
+        with pytest.raises(ValueError, match="network"):
+            restored_source(source, plan, net=net)
 
 
 def test_grids_and_pixel_sizes_follow_the_fractions_exactly(wholes):
