@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
@@ -129,6 +130,46 @@ def test_cells_are_those_of_the_restored_image(tmp_path, pool, mode, method):
         config = config_of(other, tmp_path / "other.yaml")
         run_in(pool, other, config, order=random.Random(1), threads=(1, 2))
         assert shards_of(tmp_path / "out" / "a") == stored
+
+
+def kind_of_image(kind):
+    """Pixels with their axes, what is said of them, and how they are written."""
+    image, rng = image_of("2d"), np.random.default_rng(1)
+    if kind == "series":
+        return np.stack([image, image[::-1], image[:, ::-1]]), "tyx", {}, {}
+    if kind == "channel":
+        both = np.stack([rng.poisson(50.0, image.shape).astype(np.uint16), image])
+        return both, "cyx", {"channels": [1]}, {"channels": [1]}
+    if kind == "colours":
+        light = image / image.max()
+        dyes = np.stack([255 * light, 200 * light**2, rng.poisson(9.0, light.shape)], axis=-1)
+        return dyes.clip(0, 255).astype(np.uint8), "yxc", {}, {"channels": "grey"}
+    return image, "yx", {}, {}
+
+
+@pytest.mark.parametrize("method", ["network", "gaussian"])
+@pytest.mark.parametrize("kind", ["series", "channel", "colours", "region"])
+def test_images_of_any_kind(tmp_path, kind, method):
+    image, axes, restores, target = kind_of_image(kind)
+    section = restoring(tmp_path, method) | restores
+    pixels = cs.restore(image, axes=axes, device="cpu", **section).pixels
+    region = {"box_px": [[10, 20], [60, 90]]} if kind == "region" else None
+    said = {"diameter_px": 24, "reach_px": 16, **WINDOWS, **target}
+    whole = segment(pixels, axes=axes, region=region, **said)
+    assert whole.n_cells > 1
+    photometric = "rgb" if kind == "colours" else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric=photometric)
+    about = {"path": str(tmp_path / "a.tif"), "axes": axes}
+    chosen = experiment(
+        tmp_path,
+        [about | ({"region": region} if region else {})],
+        targets={"nuclei": {"model": str(TINY), "diameter_px": 24, **target}},
+        segment={"reach_px": 16},
+        restore=section,
+        tiles={**WINDOWS, "batches": {"predict": 3, "masks": 2}},
+    )
+    run(chosen)
+    np.testing.assert_array_equal(published(chosen, "a")[0], whole.labels)
 
 
 def test_the_diameter_is_that_of_the_restored_image(tmp_path):
