@@ -61,11 +61,11 @@ def restored_words(units: tuple[UnitSource, ...]) -> str:
     str
         HTML, a line for each kind; empty where nothing was done.
     """
-    said = [_words(unit.facts["restore"], unit) for unit in units if "restore" in unit.facts]
+    said = [_words(unit.facts["restore"]) for unit in units if "restore" in unit.facts]
     return "<br>".join(dict.fromkeys(said))
 
 
-def _words(facts: dict[str, Any], unit: UnitSource) -> str:
+def _words(facts: dict[str, Any]) -> str:
     if facts["method"] == "network":
         model = facts["model"]
         text = f"{escape(model['name'])} <code>{escape(model['sha256'][:16])}</code>"
@@ -74,7 +74,7 @@ def _words(facts: dict[str, Any], unit: UnitSource) -> str:
     else:
         name, key = OF_FILTER[facts["method"]]
         text = f"{facts['method']} filter, {name} {short(facts[key])} px"
-    if len(facts["channels"]) < (unit.image.n_channels if unit.image else 0):
+    if len(facts["channels"]) < facts["n_channels"]:
         text += f", channels {escape(', '.join(map(str, facts['channels'])))}"
     if facts["offset"]:
         text += f", no light below {escape(', '.join(short(n) for n in facts['offset']))}"

@@ -54,7 +54,11 @@ def check_restoring(unit: UnitRun) -> None:
     """
     if unit.chosen.restore is None:
         return
-    check_channels(source_of_image(unit.image), _settings(unit))
+    settings = _settings(unit)
+    try:
+        check_channels(source_of_image(unit.image), settings)
+    except ValueError as error:
+        raise ValueError(f"{unit.name}: restore: {error}") from error
     if unit.chosen.restore.model is None:
         return
     path = resolve(unit.chosen.restore.model)
@@ -84,8 +88,8 @@ def _settings(unit: UnitRun, window_px: int | None = None) -> RestoreSettings:
     if said.diameter_um is not None:
         if unit.spacing_um is None:
             raise ValueError(
-                "restore.diameter_um needs the size of a pixel, and the image does not tell it."
-                " Give spacing_um, or restore.diameter_px."
+                f"{unit.name}: restore.diameter_um needs the size of a pixel, and the image does"
+                " not tell it. Give spacing_um, or restore.diameter_px."
             )
         given["diameter_px"] = said.diameter_um / unit.spacing_um[-1]
     if window_px is not None:
@@ -248,6 +252,7 @@ def restored_facts(
     facts: dict[str, Any] = {
         "method": restoring.method,
         "channels": [names[c] if names else c for c in restoring.channels],
+        "n_channels": restoring.n_channels,
         "offset": list(restoring.floors),
     }
     if restorer is not None:

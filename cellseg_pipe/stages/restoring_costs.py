@@ -99,12 +99,13 @@ def kept_bytes(restoring: RestorePlan, plan: Plan | None) -> int:
     """
     if not restoring.views:
         return 0
+    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
+    usual = min(KEPT_BYTES, one * sum(len(view.lattice) for view in restoring.views))
     if plan is None:
-        return KEPT_BYTES
+        return usual
     # Of a column seen from the side: all planes that it goes through.
     boxes = [_read_px(plan, view.lattice.edge) for view in plan.views]
-    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
-    return max(KEPT_BYTES, one * max(_n_windows(restoring, box) for box in boxes))
+    return max(usual, one * max(_n_windows(restoring, box) for box in boxes))
 
 
 def n_restored(plan: Plan, restoring: RestorePlan, n_batches: int) -> int:

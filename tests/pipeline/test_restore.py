@@ -18,7 +18,7 @@ from cellseg_pipe.restoration import RestoreSettings, make_restore_plan
 from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.plan import make_plan
 from cellseg_pipe.segmentation.settings import Settings
-from cellseg_pipe.stages import networks
+from cellseg_pipe.stages import calibration, forecast, networks
 from cellseg_pipe.stages.jobs import run_job
 from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.opened import unit_runs
@@ -248,7 +248,7 @@ def test_what_is_set_of_restoring_runs_again_and_nothing_else_does(tmp_path):
         ({"model": "aniso_nuclei"}, "gives an image other pixels .aniso"),
         ({"model": str(TINY)}, "needs a network that restores, got tiny, which is for segm"),
         ({"model": "no-such-model"}, "no-such-model"),
-        ({"method": "median", "channels": ["DAPI"]}, "no channel 'DAPI'"),
+        ({"method": "median", "channels": ["DAPI"]}, "a: restore: there is no channel 'DAPI'"),
         ({"method": "median", "offset": [1, 2]}, "offset needs a grey value, or one for each of 1"),
         ({"model": "denoise_nuclei", "diameter_um": 9.0}, "restore.diameter_um needs the size of"),
     ],
@@ -299,6 +299,16 @@ def test_costs_count_what_jobs_restore(tmp_path):
     n_windows = len(facts["restored", 1].restoring.views[0].lattice)
     # From three sides, and more where jobs share what they restore.
     assert 3 * n_windows <= counts[0] < counts[1] <= 4 * counts[0]
+
+
+def test_a_trial_adds_what_jobs_take_to_restore(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "_starting_s", lambda code: 1.0)
+    chosen = chosen_of(tmp_path, "2d", restoring(tmp_path, "network"))
+    forecast.run(config_of(chosen, tmp_path / "a.yaml"), calibrate=True)
+    said = json.loads((tmp_path / "out" / "runs" / "a" / "rates.json").read_text())
+    unit = next(iter(unit_runs(chosen)))
+    facts = read_frozen(unit.stage("plan")).facts
+    assert facts["restoring_window_s"] < said["window_s"] < facts["restoring_window_s"] + 10
 
 
 def test_columns_of_one_restored_window_follow_each_other():
