@@ -193,10 +193,10 @@ def restored_whole(
 def in_reading_order(
     view: View, places: NDArray[np.int64], *, plan: Plan, restoring: RestorePlan | None
 ) -> NDArray[np.int64]:
-    """Return windows in the order in which each window that restores is computed once.
+    """Return windows in the order in which what restores runs least often.
 
-    A network that looks at a volume from the side has windows of one column each, and what restores
-    sees planes: all columns of its window follow each other, or it would run for each of them.
+    It sees planes. A network that looks at a volume from the side, or at cubes, has windows that
+    ask for a part of many planes: those that lie in one window of each plane follow each other.
 
     Parameters
     ----------
@@ -214,18 +214,17 @@ def in_reading_order(
     int64 array [n]
         The same numbers.
     """
-    if restoring is None or not restoring.views:
+    if restoring is None or not restoring.views or view.axes == restoring.views[0].axes:
         return places
-    thin = [axis for axis in restoring.views[0].axes if axis not in view.axes]
-    if not thin:
-        return places
+    planes, step = restoring.views[0].axes, restoring.views[0].lattice.stride
     index = np.unravel_index(places, view.lattice.counts)
-    step = restoring.views[0].lattice.stride
-    factors = np.asarray(restoring.scale.factors) / np.asarray(plan.scale.factors)
-    groups = [(index[axis] * factors[axis] // step[axis]).astype(np.int64) for axis in thin]
+    pitch = view.lattice.stride / np.asarray(plan.scale.factors) * restoring.scale.factors
+    blocks = [(index[axis] * pitch[axis] // step[axis]).astype(np.int64) for axis in planes]
+    seen = [index[axis] for axis in planes if axis in view.axes]
+    thin = [index[axis] for axis in planes if axis not in view.axes]
+    depth = [index[axis] for axis in range(len(index)) if axis not in planes]
     # The last key counts first.
-    keys = [index[axis] for axis in (*thin, *view.axes)] + groups
-    return places[np.lexsort(keys)]
+    return places[np.lexsort([*thin, *seen[::-1], *blocks[::-1], *depth])]
 
 
 def restored_facts(

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 EXAMPLES = (
     *("slide-2d", "light-sheet-3d", "stack-of-planes", "folder-of-images", "regions"),
-    *("nuclei-and-cells", "dask-on-slurm"),
+    *("nuclei-and-cells", "dask-on-slurm", "noisy-images"),
 )
 FILES = [CONFIG / "config.yaml", *(CONFIG / "examples" / f"{name}.yaml" for name in EXAMPLES)]
 

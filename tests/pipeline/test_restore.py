@@ -14,6 +14,7 @@ import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
 from cellseg_pipe.nets.checkpoint import load
 from cellseg_pipe.nets.engine import Engine
+from cellseg_pipe.nets.windows import view_of
 from cellseg_pipe.restoration import RestoreSettings, make_restore_plan
 from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.plan import make_plan
@@ -341,6 +342,16 @@ def test_columns_of_one_restored_window_follow_each_other():
         ]
         # Each group is left for good: what it restored is needed no more.
         assert len([key for key, _ in itertools.groupby(seen)]) == len(set(seen))
+    cubes = view_of((6, 130, 90), (0, 1, 2), window_px=16, overlap_px=4, divisor=4)
+    places = morton_order(cubes.lattice.counts)
+    ordered = in_reading_order(cubes, places, plan=plan, restoring=restoring)
+    z, *near = np.unravel_index(ordered, cubes.lattice.counts)
+    blocks = [
+        (n * 12 / plan.scale.factors[-1] * restoring.scale.factors[-1] // 48).astype(int)
+        for n in near
+    ]
+    seen = list(zip(z, *blocks, strict=True))
+    assert len([key for key, _ in itertools.groupby(seen)]) == len(set(seen)) < len(ordered) / 4
     first = plan.views[0]
     places = morton_order(first.lattice.counts)
     same = in_reading_order(first, places, plan=plan, restoring=restoring)

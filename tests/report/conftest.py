@@ -1,6 +1,7 @@
 """Small finished runs of each kind, and a browser that looks at their pages."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.stages.summary import SomeFailed
 from cellseg_pipe.synth import PRESETS, render
 from tests.pipeline import worker
-from tests.pipeline.test_restore import NET
 from tests.report.browser import browser
 from tests.workflow import runs
+
+NET = Path(__file__).parents[1] / "golden" / "checkpoints" / "restoration"
 
 
 @pytest.fixture(scope="session")
