@@ -34,10 +34,13 @@ class Sample:
         Of each cell that no border of a region cuts, on level 0.
     quality : float64 array [n]
         From 0 to 1: how sure the network is of the cell, and how well its flow fits it.
+    area_px : int
+        Of all regions, which are larger at larger trial diameters.
     """
 
     diameter_px: NDArray[np.float64]
     quality: NDArray[np.float64]
+    area_px: int
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ def measure_diameter(
     """Measure the diameter of an image's cells.
 
     A network finds cells best at the scale it was trained at. Each trial diameter is judged by the
-    area of the cells found, weighted by how good they are and by whether they are as large as the
-    trial says; the median diameter of the best one is tried again, twice.
+    share of its regions that cells cover, weighted by how good they are and by whether they are as
+    large as the trial says; the median diameter of the best one is tried again, twice.
 
     Parameters
     ----------
@@ -204,10 +207,11 @@ def score(sample: Sample, trial_px: float) -> float:
     Returns
     -------
     float
-        Area of the cells in px, weighted.
+        Share of the regions that cells cover, weighted.
     """
     if sample.diameter_px.size < MIN_CELLS:
         return 0.0
     octaves = np.log2(sample.diameter_px / trial_px)
     agreement = np.exp(-0.5 * (octaves / 0.5) ** 2)
-    return float(np.sum(sample.diameter_px**2 * sample.quality * agreement))
+    area = np.pi / 4 * sample.diameter_px**2
+    return float(np.sum(area * sample.quality * agreement)) / sample.area_px

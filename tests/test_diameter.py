@@ -28,8 +28,18 @@ def test_the_measure_is_refined_on_no_less_than_it_began_with():
     def sample_at(trial_px, edge_px):
         asked.append((trial_px, edge_px))
         n = (edge_px // 20) ** 2  # as many as fit
-        return Sample(np.full(n, 20.0), np.full(n, 1.0 if trial_px == 36 else 0.1))
+        return Sample(np.full(n, 20.0), np.full(n, 1.0 if trial_px == 36 else 0.1), edge_px**2)
 
     found = measure_diameter(sample_at, 18.0)
     assert found.px == 20 and found.n_cells == (region_edge(36) // 20) ** 2
     assert asked[-2:] == [(20, region_edge(36))] * 2
+
+
+def test_a_trial_is_not_better_for_its_larger_regions():
+    def sample_at(trial_px, edge_px):
+        """Cells of 20 px fill the image; above 100 px, a fifth of it seems cells of that size."""
+        size, share = (20.0, 1.0) if trial_px in (18, 20) else (float(trial_px), 0.2)
+        n = int(share * edge_px**2 / size**2) if size == 20 or trial_px > 100 else 0
+        return Sample(np.full(n, size), np.ones(n), edge_px**2)
+
+    assert measure_diameter(sample_at, 18.0).px == 20

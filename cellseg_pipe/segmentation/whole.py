@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -334,7 +335,8 @@ class Run:
             regions = sample_regions(self.source.shape, edge_px)
             parts = [self._sample(box, trial, ranges) for box in regions]
             styles.extend(part[2] for part in parts)
-            return Sample(*(np.concatenate([part[i] for part in parts]) for i in (0, 1)))
+            sizes, qualities = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+            return Sample(sizes, qualities, sum(math.prod(box.shape) for box in regions))
 
         if self.settings.diameter_by == "samples":
             return measure_diameter(sample_at, engine.diameter_px)
@@ -345,7 +347,7 @@ class Run:
             )
         sample_at(engine.diameter_px, region_edge(engine.diameter_px))
         guess = engine.size.diameter_px(np.mean(styles, axis=0))
-        return refined(sample_at, Sample(np.array([guess]), np.ones(1)), rounds=1)
+        return refined(sample_at, Sample(np.array([guess]), np.ones(1), 1), rounds=1)
 
     def _sample(self, box: Box, trial: float, ranges: Any) -> tuple[NDArray[Any], ...]:
         """Return diameters and qualities of the cells inside one region, and its style."""

@@ -1,4 +1,4 @@
-"""What a batch takes on Slurm besides computing: python tests/bench/slurm.py [--batches N] [--arrays].
+"""What a batch takes on Slurm besides computing: python tests/bench/slurm.py [--arrays].
 
 Batches of an image so small that nearly all of a job is its start: Slurm's, that of the workflow
 manager in the job, and that of Python. Two nodes of one core each, as two are here. Needs root.
