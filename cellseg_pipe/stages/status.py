@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +54,14 @@ class Status:
         In order.
     complete : bool
         Whether the run is finished.
+    dashboards : tuple of str
+        Where the workers of dask are shown, and how to see that from another machine.
     """
 
     root: Path
     stages: tuple[StageStatus, ...]
     complete: bool
+    dashboards: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -74,7 +80,7 @@ class Status:
                 f"{', '.join(s.active)}{rate}".rstrip()
             )
         state = "finished" if self.complete else f"{self.share:.0%} of the jobs done"
-        return "\n".join([*lines, f"{self.root}: {state}"])
+        return "\n".join([*lines, *self.dashboards, f"{self.root}: {state}"])
 
 
 def read_status(root: Path | str) -> Status:
@@ -96,7 +102,17 @@ def read_status(root: Path | str) -> Status:
     stages = tuple(_stage(layout, unit, stage) for unit, stage in large)
     if layout.bundles:
         stages += (_summed([_stage(layout, SMALL, stage) for stage in layout.bundles]),)
-    return Status(layout.root, stages, layout.marker.exists())
+    complete = layout.marker.exists()
+    shown = () if complete else tuple(_dashboards(layout.paths.dashboards))
+    return Status(layout.root, stages, complete, shown)
+
+
+def _dashboards(folder: Path) -> Iterator[str]:
+    """Yield where work is shown: files that workers' owners keep as long as they live."""
+    for file in sorted(folder.glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            said = json.loads(file.read_text())
+            yield f"dashboard: {said['address']} (from another machine first: {said['tunnel']})"
 
 
 def _summed(parts: list[StageStatus]) -> StageStatus:

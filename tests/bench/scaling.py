@@ -164,14 +164,15 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
         said = ", ".join(f"{slope:.3f}" for slope in slopes)
         lines += ["", f"Time = {a:.1f} s + {b:.3f} s x Mpx; between neighbouring sizes {said}."]
     rate = whole[0] / (4096**2 / 1e6)
-    last = runs[-1]["seconds"] / runs[-1]["mpx"]
-    lines += [f"`cs.segment` on 4096²: {rate:.3f} s per Mpx; the largest slide has"]
-    lines[-1] += f" {rate / last:.2f} of its rate."
+    per_mpx = {run["name"]: run["seconds"] / run["mpx"] for run in runs[-2:]}
+    shares = ", ".join(f"{rate / per:.2f} of its rate at {name}" for name, per in per_mpx.items())
+    lines += [f"`cs.segment` on 4096²: {rate:.3f} s per Mpx; the pipeline has {shares}."]
     for px, (seconds, _) in theirs.items():
-        per = seconds / (PEER_EDGE**2 / 1e6)
+        peers = seconds / (PEER_EDGE**2 / 1e6)
+        times_ = ", ".join(f"**{peers / per:.1f} times** {n}" for n, per in per_mpx.items())
         lines += [
-            f"cellpose 3.1.1.3 on {PEER_EDGE}², cells brought to {px:g} px: {per:.2f} s per Mpx,"
-            f" **{per / last:.1f} times** as long."
+            f"cellpose 3.1.1.3 on {PEER_EDGE}², cells brought to {px:g} px: {peers:.2f} s per Mpx,"
+            f" as long as {times_}."
         ]
     lines += ["", "![memory of the largest job of each stage over size](images/memory.png)"]
     return "\n".join([*lines, "", *memories(runs)]) + "\n"
@@ -206,10 +207,12 @@ def memories(runs: list[dict]) -> list[str]:
 
 def plot(runs: list[dict], path: Path) -> None:
     """Draw the memory of the largest job of each stage over the size of the image."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors[::2] + colormaps["tab20"].colors[1::2])
     found: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
         for row in run["stages"]:

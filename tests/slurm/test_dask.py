@@ -1,6 +1,6 @@
 """Workers of engine dask as jobs of Slurm: cancelled while they work and while they wait."""
 
-import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 import yaml
 
+from cellseg_pipe.stages.status import read_status
 from tests.slurm.runs import jobs_of
 from tests.workflow import runs
 
@@ -55,9 +56,9 @@ def disturb(cluster, child, out):
     while not list(out.glob("runs/a/*/claims/*")) and not list(out.glob("runs/a/plan-*/*")):
         assert child.poll() is None and time.monotonic() < end, out
         time.sleep(0.2)
-    (file,) = (out / "runs" / "dashboards").iterdir()
-    address = json.loads(file.read_text())["address"].replace("/status", "/health")
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    (said,) = read_status(out).dashboards
+    address = re.match(r"dashboard: (http\S+)/status \(from another machine first: ssh ", said)[1]
+    with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
         assert answer.read() == b"ok"
     jobs = [job["JobId"] for job in cluster.jobs("PENDING", "RUNNING")]
     cluster.ask("scancel", *jobs)
