@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CELL_SETTINGS", "GROUP", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
+DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
 CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
 # What the network's answer does not depend on.
 CELL_SETTINGS = (
@@ -90,10 +91,13 @@ def _network_digests(unit: UnitRun) -> dict[str, str]:
     restored: list[Any] = []
     if (first := unit.chosen.restore) is not None:
         restored = [first.settings, first.diameter_um, _model_hash(first.model)]
+    given = settings.get("diameter_px") or unit.chosen.diameter_um
+    measured = [] if given else [DIAMETER_VERSION]
     near = [settings[name] for name in WINDOW_SETTINGS]
     predict = hash_of(
         *([where, near] if unit.is_confined else []),
         *restored,
+        *measured,
         RESULTS_VERSION,
         source,
         unit.spacing_um,

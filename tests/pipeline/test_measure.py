@@ -14,7 +14,7 @@ from pyarrow import dataset, parquet
 from skimage.measure import regionprops_table
 
 import cellseg_pipe as cs
-from cellseg_pipe.cost import KEPT_BYTES, measure_bytes
+from cellseg_pipe.cost import LEFT_BYTES, measure_bytes
 from cellseg_pipe.segmentation import Measuring
 from cellseg_pipe.segmentation.memory import BASE_BYTES
 from cellseg_pipe.stages import tables
@@ -236,7 +236,7 @@ def test_memory_is_what_the_plan_says(shape):
     )  # fmt: skip
     tiles = TilePlan(shape, shape, shape, (0,) * len(shape))
     plan = types.SimpleNamespace(walks_level_0=True)
-    predicted = measure_bytes(plan, tiles, voxel_bytes=4) - BASE_BYTES - KEPT_BYTES
+    predicted = measure_bytes(plan, tiles, voxel_bytes=4) - BASE_BYTES - LEFT_BYTES
     assert int(done.stdout) <= predicted <= 4 * int(done.stdout)
 
 

@@ -12,7 +12,7 @@ import zarr
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_batch
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
-from cellseg_pipe.stages import audit, measure, networks, paint, tables
+from cellseg_pipe.stages import _digests, audit, measure, networks, paint, tables
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
@@ -167,6 +167,21 @@ def test_what_hashes_depend_on(tmp_path, picture, group, sections):
     after = only_unit(experiment(tmp_path, [picture], **folder, **sections)).digests
     changed = [name for name in groups if after[name] != before[name]]
     assert changed == ([] if group is None else groups[groups.index(group) :])
+
+
+def test_how_diameters_are_measured_counts_where_they_are(tmp_path, picture, monkeypatch):
+    def digests():
+        return [
+            only_unit(
+                experiment(tmp_path, [picture], targets={"nuclei": {"model": str(TINY)} | given})
+            ).digests["predict"]
+            for given in ({"diameter_px": 30}, {})
+        ]
+
+    before = digests()
+    monkeypatch.setattr(_digests, "DIAMETER_VERSION", 99)
+    after = digests()
+    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_axes_that_the_user_says_count(tmp_path):
