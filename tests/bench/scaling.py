@@ -111,6 +111,7 @@ def pipeline(shape: tuple[int, ...]) -> dict:
     summary = json.loads((out / "summary.json").read_text())
     found = {"name": named(shape), "mpx": np.prod(shape, dtype=float) / 1e6, "seconds": took}
     found |= {"cells": summary["n_cells"], "exact": summary["exact"], "stages": list(stages(out))}
+    found["numerics"] = summary["units"]["s"]["numerics"][0]
     shutil.rmtree(out)
     print(json.dumps(found), flush=True)
     return found
@@ -154,7 +155,8 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
         "",
         "Written by `tests/bench/scaling.py`: slides of nuclei of 30 px through Snakemake"
         " (`profiles/local`) with the shipped model,",
-        f"on {os.cpu_count()} CPUs. Machines are noisy: read ratios.",
+        f"on {os.cpu_count()} CPUs; the network as {runs[-1]['numerics']}. Machines are noisy: read"
+        " ratios.",
         "",
         *times(runs),
     ]
@@ -165,14 +167,14 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
         lines += ["", f"Time = {a:.1f} s + {b:.3f} s x Mpx; between neighbouring sizes {said}."]
     rate = whole[0] / (4096**2 / 1e6)
     per_mpx = {run["name"]: run["seconds"] / run["mpx"] for run in runs[-2:]}
-    shares = ", ".join(f"{rate / per:.2f} of its rate at {name}" for name, per in per_mpx.items())
+    shares = ", ".join(f"{rate / per:.2f} of this rate at {name}" for name, per in per_mpx.items())
     lines += [f"`cs.segment` on 4096²: {rate:.3f} s per Mpx; the pipeline has {shares}."]
     for px, (seconds, _) in theirs.items():
         peers = seconds / (PEER_EDGE**2 / 1e6)
-        times_ = ", ".join(f"**{peers / per:.1f} times** {n}" for n, per in per_mpx.items())
+        ratios = (f"**{peers / per:.1f} times** that of {n}" for n, per in per_mpx.items())
         lines += [
             f"cellpose 3.1.1.3 on {PEER_EDGE}², cells brought to {px:g} px: {peers:.2f} s per Mpx,"
-            f" as long as {times_}."
+            f" {', '.join(ratios)}."
         ]
     lines += ["", "![memory of the largest job of each stage over size](images/memory.png)"]
     return "\n".join([*lines, "", *memories(runs)]) + "\n"
