@@ -29,6 +29,7 @@ from cellseg_pipe.stages import (
     sift,
     summary,
 )
+from cellseg_pipe.stages._past_failures import past_failures
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
 from cellseg_pipe.stages.layout import read_layout
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
@@ -203,7 +204,7 @@ def run_job(
     """
     work = _work(unit, stage, batch=batch, threads=threads)
     with recorded(unit.stage(stage), batch, threads=threads, since=since):
-        work()
+        past_failures(work, unit.stage(stage), batch)
 
 
 def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Callable[[], object]:

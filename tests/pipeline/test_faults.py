@@ -1,5 +1,6 @@
 """Killed anywhere, refused, out of room: nothing is lost, and nothing half calls itself whole."""
 
+import contextlib
 import errno
 import os
 import re
@@ -10,10 +11,19 @@ from collections import Counter
 import pytest
 
 from cellseg_pipe.io import files
-from cellseg_pipe.ledger import CRASH_SITES, Records, RunLock, _files
+from cellseg_pipe.ledger import (
+    CRASH_SITES,
+    Records,
+    RunLock,
+    _files,
+    open_batch,
+    tiles_found,
+)
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages import audit
+from cellseg_pipe.stages._past_failures import past_failures
 from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.keys import keys_of
 from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline import worker
 from tests.pipeline.conftest import scene
@@ -258,7 +268,7 @@ def test_a_damaged_chunk_of_the_image(tmp_path, version, chunk):
         tiles=TILES,
         normalise={"range": [100, 2000]},  # or the plan reads this chunk
     )
-    with pytest.raises(ValueError, match=r"window \(0, \d\), pixels Box.*a\.zarr"):
+    with pytest.raises(ValueError, match=r"window \([01], [23]\), pixels Box.*a\.zarr"):
         run(chosen)
     assert not (tmp_path / "out" / "summary.json").exists()
     assert not (tmp_path / "out" / "a").exists()
@@ -269,3 +279,76 @@ def test_a_damaged_chunk_of_the_image(tmp_path, version, chunk):
     whole = segment(image, value_range=(100, 2000), window_px=64, overlap_px=16, **SAID)
     compare(published(chosen, "a"), whole)
     assert whole.n_cells > 2
+
+
+def test_tiles_that_cannot_be_done_cost_no_others(tmp_path, caplog):
+    """Each batch does all that does not see the damaged chunk, and names what does."""
+    store = ome_zarr(tmp_path / "a.zarr", scene((150, 200))[0], 2)
+    chosen = experiment(
+        tmp_path,
+        [store],
+        segment=SAID,
+        tiles=TILES,
+        normalise={"range": [100, 2000]},  # or the plan reads this chunk
+    )
+    (unit,) = unit_runs(chosen)
+    run_job(unit, "plan", batch=0)
+    chunk = store / "0" / "2.3"
+    chunk.write_bytes(chunk.read_bytes()[:9])
+    left, named, total = set(), set(), 0
+    for batch in range(2):
+        caplog.clear()
+        with contextlib.suppress(ValueError):
+            run_job(unit, "predict", batch=batch)
+        keys = set(keys_of(unit, "predict", batch))
+        total += len(keys)
+        left |= keys - tiles_found(unit.stage("predict"), batch)[1]
+        named |= set(re.findall(r"window (\(\d+, \d+\))", caplog.text))
+    assert 0 < len(left) < total / 2
+    assert len(named) == len(left)
+
+
+class Tiles:
+    """Tiles of a batch, of which some cannot be done."""
+
+    def __init__(self, files, n, bad):
+        self.files, self.keys, self.bad, self.begun = files, range(n), bad, []
+
+    def work(self):
+        with open_batch(self.files, 0, self.keys) as batch:
+            for key in batch.missing:
+                self.begun.append(key)
+                if key in self.bad:
+                    raise ValueError(f"tile {key} cannot be read")
+                batch.add(key, b"x")
+            batch.finish()
+
+
+@pytest.mark.parametrize("bad", [{0}, {3}, {9}, {0, 1}, {2, 5, 7}, {8, 9}])
+def test_the_rest_of_a_batch_is_done_before_it_fails(tmp_path, bad):
+    files = RunPaths(tmp_path).unit("a").stage("masks", "0" * 12)
+    tiles = Tiles(files, 10, bad)
+    with pytest.raises(ValueError, match="tile . cannot be read"):
+        past_failures(tiles.work, files, 0)
+    assert tiles_found(files, 0)[1] == set(range(10)) - bad
+    assert all(tiles.begun.count(key) == 1 for key in set(range(10)) - bad)
+    assert len(tiles.begun) <= 10 + 6 * len(bad)
+    tiles.bad = set()  # it is mended
+    past_failures(tiles.work, files, 0)
+    assert files.done(0).exists()
+
+
+def test_what_ends_all_tiles_is_said_at_once(tmp_path):
+    files = RunPaths(tmp_path).unit("a").stage("masks", "0" * 12)
+    full = OSError("the disk is full")
+    full.__cause__ = OSError(errno.ENOSPC, "no space")
+    calls = []
+
+    def work():
+        calls.append(1)
+        with open_batch(files, 0, range(3)):
+            raise full
+
+    with pytest.raises(OSError, match="the disk is full"):
+        past_failures(work, files, 0)
+    assert len(calls) == 1
