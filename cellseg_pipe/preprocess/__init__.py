@@ -5,7 +5,13 @@ places depend on its shape alone; what is done to pixels then depends on those p
 coordinates and a known halo. So a box computed alone equals the same box cut out of the whole.
 """
 
-from cellseg_pipe.preprocess.channels import Pick, check_finite, gather_channels, resolve_channels
+from cellseg_pipe.preprocess.channels import (
+    Pick,
+    check_finite,
+    gather_channels,
+    resolve_channels,
+    white_of,
+)
 from cellseg_pipe.preprocess.filters import Filters, antialias_sigma_px, gaussian, gaussian_halo_px
 from cellseg_pipe.preprocess.local import LocalRanges, local_boxes, local_ranges
 from cellseg_pipe.preprocess.ranges import (
@@ -38,4 +44,5 @@ __all__ = [
     "percentile_range",
     "resolve_channels",
     "sample_boxes",
+    "white_of",
 ]

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Pick", "check_finite", "gather_channels", "resolve_channels"]
+__all__ = ["Pick", "check_finite", "gather_channels", "resolve_channels", "white_of"]
 
 Choice = int | str | None
 
@@ -92,7 +92,29 @@ def resolve_channels(
     return picks + (ZERO,) * (n_inputs - len(picks))
 
 
-def gather_channels(pixels: ArrayLike, picks: Sequence[Pick]) -> NDArray[np.float32]:
+def white_of(dtype: DTypeLike) -> float:
+    """Return the grey value of white in colours of a type.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the image.
+
+    Returns
+    -------
+    float
+        255, 65535, or 1 for floats and bools; 0 where stains are not unmixed.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind in "fb":
+        return 1.0
+    known = kind.kind == "u" and kind.itemsize <= 2
+    return float(np.iinfo(kind).max) if known else 0.0
+
+
+def gather_channels(
+    pixels: ArrayLike, picks: Sequence[Pick], *, white: float = 1.0
+) -> NDArray[np.float32]:
     """Make the network's inputs from an image's channels, pixel by pixel.
 
     Parameters
@@ -101,6 +123,8 @@ def gather_channels(pixels: ArrayLike, picks: Sequence[Pick]) -> NDArray[np.floa
         All the channels of a part of the image.
     picks : sequence of Pick
         What each input takes, from `resolve_channels`.
+    white : float
+        Of floats, the grey value of white, which stains are unmixed by; integers tell it.
 
     Returns
     -------
@@ -121,7 +145,7 @@ def gather_channels(pixels: ArrayLike, picks: Sequence[Pick]) -> NDArray[np.floa
             elif pick.kind == "grey":
                 _mean(image, row)
             elif pick.kind == "stain":
-                _unmix(image, pick.index, row)
+                _unmix(image, pick.index, row, white=white)
     return inputs
 
 
@@ -238,26 +262,26 @@ def _mean(image: NDArray[Any], row: NDArray[np.float32]) -> None:
     row /= np.float32(len(image))
 
 
-def _unmix(image: NDArray[Any], stain: int, row: NDArray[np.float32]) -> None:
+def _unmix(image: NDArray[Any], stain: int, row: NDArray[np.float32], *, white: float) -> None:
     """Write the optical density of one stain: the densities of red, green and blue unmixed."""
     levels = 255 if image.dtype == np.uint8 else 65535
     table = _density_table(levels)
     share = np.linalg.inv(np.asarray(DENSITIES))[:, stain].astype(np.float32)
     for channel, part in zip(image, share, strict=False):  # a fourth channel is alpha
-        row += part * table[_levels(channel)]
+        row += part * table[_levels(channel, white)]
 
 
-def _levels(channel: NDArray[Any]) -> NDArray[Any]:
-    """Return a colour channel as places in the table; floats and bools are shares of the light."""
+def _levels(channel: NDArray[Any], white: float) -> NDArray[Any]:
+    """Return a colour channel as places in the table; floats are shares of white."""
     if channel.dtype.kind == "u" and channel.dtype.itemsize <= 2:
         return channel
-    if channel.dtype.kind in "iu":
+    if channel.dtype.kind in "iu" or white <= 0:
         raise TypeError(
             f"stains need colours of 8 or 16 bits or floats from 0 to 1, got {channel.dtype}."
             " Convert the image first."
         )
     # A table of 65,536 places, as logarithms may differ with the place in a vector.
-    share = np.clip(channel.astype(np.float32), 0, 1)
+    share = np.clip(channel.astype(np.float32) / np.float32(white), 0, 1)
     return np.rint(np.nan_to_num(share) * np.float32(65535)).astype(np.uint16)
 
 

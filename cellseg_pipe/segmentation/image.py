@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe.preprocess import check_finite
+from cellseg_pipe.preprocess import check_finite, white_of
 from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.segmentation.settings import Settings
 
@@ -106,6 +106,7 @@ def source_of(
         names=names,
         rgb=rgb,
         series=series,
+        white=white_of(pixels.dtype),
     )
 
 

@@ -37,6 +37,7 @@ __all__ = ["ImageSource", "Inputs", "Plan", "make_plan", "network_source"]
 
 NITER = 200  # steps at the network's scale, as the peer
 REACH_DIAMETERS = 2.0  # a cell may extend this far from its centre before its ends are left out
+BRIGHTEST = 2.0  # shares of the light have a median below it, whatever white was taken to be
 ANISOTROPY_3D = 5.0  # planes further apart than this tell a network of planes little about z
 
 
@@ -58,6 +59,8 @@ class ImageSource:
         The channels are red, green and blue.
     series : bool
         The first axis is time, and each time a plane.
+    white : float
+        Of colours that are read as floats, the grey value of white.
     """
 
     shape: tuple[int, ...]
@@ -66,6 +69,7 @@ class ImageSource:
     names: tuple[str, ...] = ()
     rgb: bool = False
     series: bool = False
+    white: float = 1.0
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -224,6 +228,8 @@ def make_plan(
         n_inputs=network.n_inputs,
         rgb=source.rgb,
     )
+    if any(pick.kind == "stain" for pick in picks):
+        _check_shares(source)
     factor = network_diameter_px / diameter_px
     factors = {
         "2d": (factor, factor),
@@ -245,6 +251,21 @@ def make_plan(
         n_outputs=network.n_outputs,
         series=source.series,
     )
+
+
+def _check_shares(source: ImageSource) -> None:
+    """Refuse colours as floats that are no shares of the light: all of them would be white."""
+    boxes = sample_boxes(source.shape)
+    pixels = source.read(boxes[len(boxes) // 2])
+    if pixels.dtype.kind != "f" or source.white != 1:
+        return
+    middle = float(np.median(pixels))
+    if middle > BRIGHTEST:
+        raise ValueError(
+            f"stains need floats from 0 (no light) to 1 (white), got colours about {middle:g}."
+            " Divide them by the value of white: 255 for what was restored from 8 bits, 65535"
+            " from 16."
+        )
 
 
 def mode_of(
@@ -401,7 +422,7 @@ class Inputs:
         """
         halo = self.filters.support_px if self.filters else (0,) * box.ndim
         wide = box.grow(halo).clip(Box.of(self.source.shape))
-        inputs = gather_channels(self.source.read(wide), self.picks)
+        inputs = gather_channels(self.source.read(wide), self.picks, white=self.source.white)
         check_finite(inputs, origin=wide.start)
         if self.filters is None:
             return inputs

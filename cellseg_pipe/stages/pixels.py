@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cellseg_pipe.io.opening import OpenImage
+from cellseg_pipe.preprocess import white_of
 from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.stages.unit import UnitRun
 
@@ -57,4 +58,5 @@ def source_of_image(image: OpenImage) -> ImageSource:
         names=image.channel_names,
         rgb=image.rgb,
         series=image.spatial == "tyx",
+        white=white_of(image.dtype),
     )

@@ -145,22 +145,32 @@ def kind_of_image(kind):
         light = image / image.max()
         dyes = np.stack([255 * light, 200 * light**2, rng.poisson(9.0, light.shape)], axis=-1)
         return dyes.clip(0, 255).astype(np.uint8), "yxc", {}, {"channels": "grey"}
+    if kind == "stains":
+        amount = np.clip(image.astype(float) - 60, 0, None) / image.max()
+        density = np.array([0.65, 0.70, 0.29])
+        light = 10 ** (-1.5 * amount[..., None] * density) * rng.normal(1, 0.02, (*image.shape, 3))
+        pixels = np.rint(light.clip(0, 1) * 255).astype(np.uint8)
+        return pixels, "yxc", {}, {"channels": ["hematoxylin"]}
     return image, "yx", {}, {}
 
 
 @pytest.mark.parametrize("method", ["network", "gaussian"])
-@pytest.mark.parametrize("kind", ["series", "channel", "colours", "region"])
+@pytest.mark.parametrize("kind", ["series", "channel", "colours", "stains", "region"])
 def test_images_of_any_kind(tmp_path, kind, method):
     image, axes, restores, target = kind_of_image(kind)
     section = restoring(tmp_path, method) | restores
     pixels = cs.restore(image, axes=axes, device="cpu", **section).pixels
+    if kind == "stains":
+        pixels = pixels / 255  # as shares of the light
     region = {"box_px": [[10, 20], [60, 90]]} if kind == "region" else None
     said = {"diameter_px": 24, "reach_px": 16, **WINDOWS, **target}
     whole = segment(pixels, axes=axes, region=region, **said)
     assert whole.n_cells > 1
-    photometric = "rgb" if kind == "colours" else "minisblack"
+    photometric = "rgb" if kind in ("colours", "stains") else "minisblack"
     tifffile.imwrite(tmp_path / "a.tif", image, photometric=photometric)
-    about = {"path": str(tmp_path / "a.tif"), "axes": axes}
+    about = {"path": str(tmp_path / "a.tif")}
+    if kind != "stains":  # whose file tells that they are colours
+        about["axes"] = axes
     chosen = experiment(
         tmp_path,
         [about | ({"region": region} if region else {})],

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellseg_pipe.preprocess import Pick, check_finite, gather_channels, resolve_channels
+from cellseg_pipe.preprocess import (
+    Pick,
+    check_finite,
+    gather_channels,
+    resolve_channels,
+    white_of,
+)
 
 ZERO, GREY = Pick("zero"), Pick("grey")
 NAMES = ("DAPI", "actin", "Actin", "CD3")
@@ -128,6 +134,13 @@ def test_stains_are_unmixed():
     np.testing.assert_allclose(gather_channels(eight, picks), amounts, atol=0.05)
     sixteen = np.rint(light * 65535).astype(np.uint16)
     np.testing.assert_allclose(gather_channels(sixteen, picks), amounts, atol=2e-3)
+    # As floats they are of the same light, if it is known what white is.
+    for image in (eight, sixteen):
+        floats = gather_channels(image.astype(np.float32), picks, white=white_of(image.dtype))
+        np.testing.assert_allclose(floats, gather_channels(image, picks), atol=2e-6)
+    assert (white_of(np.float32), white_of(bool), white_of(np.int32)) == (1.0, 1.0, 0.0)
+    with pytest.raises(TypeError, match="8 or 16 bits"):
+        gather_channels(light, picks, white=0.0)
     white = np.full((4, 2, 2), 255, np.uint8)  # with alpha
     np.testing.assert_array_equal(gather_channels(white, picks), 0)
 

@@ -157,3 +157,18 @@ def test_an_image_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(whole, "available_bytes", lambda: 1000)
     with pytest.raises(MemoryError, match="a part of the image"):
         cs.restore(noisy((20, 20)), method="gaussian")
+
+
+def test_stains_of_a_restored_array_need_to_know_white():
+    from tests.pipeline.worker import TINY
+
+    image = np.random.default_rng(0).integers(90, 250, (40, 50, 3)).astype(np.uint8)
+    restored = cs.restore(image, method="median").pixels
+    said = {"model": TINY, "channels": "hematoxylin", "diameter_px": 24, "device": "cpu"}
+    with pytest.raises(ValueError, match="Divide them by the value of white: 255"):
+        cs.segment(restored, **said)
+    found = cs.segment(restored / 255, **said)
+    whole = cs.segment(cs.restore(image, method="median", dtype="input").pixels, **said)
+    # A median of whole numbers is one.
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    assert found.plan.ranges[0].high == pytest.approx(whole.plan.ranges[0].high, abs=1e-5)
