@@ -138,8 +138,7 @@ def make_restore_plan(
             "a plan needs a model for method 'network' and none for a filter, got"
             f" {settings.method!r} and {model.name if model else 'no model'}."
         )
-    channels = _channels(source, settings)
-    floors = _floors(settings, len(channels))
+    channels, floors = _restored(source, settings)
     in_plane = (0,) * (len(source.shape) - 2)
     one = Scale((1,) * len(source.shape), (1,) * len(source.shape))
     scale, out = _scales(source, settings, model) if model else (one, one)
@@ -173,7 +172,7 @@ def check_channels(source: ImageSource, settings: RestoreSettings) -> None:
     settings : RestoreSettings
         What the user set.
     """
-    _floors(settings, len(_channels(source, settings)))
+    _restored(source, settings)
 
 
 def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.float32]:
@@ -197,8 +196,19 @@ def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.floa
     return np.asarray(np.maximum(pixels, lowest))
 
 
+def _restored(
+    source: ImageSource, settings: RestoreSettings
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the channels that are restored, ascending, and the grey value of no light of each."""
+    named = _channels(source, settings)
+    floors = _floors(settings, len(named))
+    order = sorted(range(len(named)), key=named.__getitem__)
+    ascending = tuple(named[n] for n in order)
+    return ascending, tuple(floors[n] for n in order) if floors else ()
+
+
 def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]:
-    """Return the numbers of the channels that are restored."""
+    """Return the numbers of the channels that are restored, each once, in the order given."""
     if settings.channels is None:
         return tuple(range(source.n_channels))
     picks = resolve_channels(
@@ -214,7 +224,7 @@ def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]
             f"restoring needs channels of the image itself, got {settings.channels!r}. Give their"
             " numbers from 0, or their names."
         )
-    return tuple(sorted({pick.index for pick in named}))
+    return tuple(dict.fromkeys(pick.index for pick in named))
 
 
 def _floors(settings: RestoreSettings, n: int) -> tuple[float, ...]:

@@ -244,6 +244,19 @@ def test_what_lies_below_no_light_is_no_light():
         assert (found(low) != found(low, replace(chosen, offset=None))).any()
 
 
+def test_the_value_of_no_light_is_that_of_the_channel_it_is_given_for():
+    pixels = np.random.default_rng(0).poisson(50.0, (3, 20, 20)).astype(np.uint16)
+    names = ("red", "green", "blue")
+    for channels in ([2, 0], ["blue", "red"]):
+        settings = RestoreSettings(method="median", channels=channels, offset=[100, 40])
+        plan = make_restore_plan(source_of(pixels, names=names), settings)
+        assert (plan.channels, plan.floors) == ((0, 2), (40.0, 100.0))
+        found = restored_box(source_of(pixels), plan, Box.of(plan.shape))
+        assert found[2].min() == 100 and 40 <= found[0].min() < 50
+    one = RestoreSettings(method="median", channels=[2, 0], offset=7.0)
+    assert make_restore_plan(source_of(pixels), one).floors == (7.0, 7.0)
+
+
 def test_filters_are_those_of_scipy(wholes):
     from scipy import ndimage
 
