@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets.windows import WINDOWS_AT_ONCE, Network, Record, Source, View, window_input
 
 if TYPE_CHECKING:
@@ -88,17 +89,20 @@ def restored_windows(
     Yields
     ------
     Record
-        One per window, with an image per channel and no style. Where a channel is of one value
-        throughout there is nothing to restore, and it stays.
+        One per window, with an image per channel. Where a channel is of one value throughout, as
+        far as the image reaches, there is nothing to restore, and it stays: the style is 1 for
+        each channel that does, else 0; empty where none does.
     """
     at_once = 1 if net.device == "cpu" else WINDOWS_AT_ONCE
     ahead = iter(indices)
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = [_input(source, view, index) for index in batch]
-        for index, values in zip(batch, _answers(net, inputs), strict=True):
+        stays = [_stays(pixels, view, index) for index, pixels in zip(batch, inputs, strict=True)]
+        answers = _answers(net, inputs, stays)
+        for index, values, still in zip(batch, answers, stays, strict=True):
             shape = (len(values), *view.lattice.box(index).shape)
             kept = np.clip(values, -GREY_MAX, GREY_MAX).astype(np.float16).reshape(shape)
-            yield Record(index, kept, np.zeros(0, np.float32))
+            yield Record(index, kept, still.astype(np.float32)[: len(still) if still.any() else 0])
 
 
 def _input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.float32]:
@@ -108,7 +112,18 @@ def _input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.flo
     return pixels
 
 
-def _answers(net: Network, inputs: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def _stays(pixels: NDArray[np.float32], view: View, index: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which channels [C] are of one value; what lies beyond the image is none of it."""
+    box = view.box(index)
+    inside = box.clip(Box.of(view.shape)).relative_to(box.start)
+    image = pixels.reshape(len(pixels), *box.shape)[(slice(None), *inside.slices)]
+    values = image.reshape(len(pixels), -1)
+    return np.asarray((values == values[:, :1]).all(1))
+
+
+def _answers(
+    net: Network, inputs: list[NDArray[np.float32]], stays: list[NDArray[np.bool_]]
+) -> list[NDArray[np.float32]]:
     """Return the images of each window [C, *edge], equal shapes run as one batch."""
     import torch  # here: what only blends windows must start quickly
 
@@ -116,7 +131,7 @@ def _answers(net: Network, inputs: list[NDArray[np.float32]]) -> list[NDArray[np
     alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for n, pixels in enumerate(inputs):
         for channel, plane in enumerate(pixels):
-            if (plane != plane.flat[0]).any():
+            if not stays[n][channel]:
                 alike.setdefault(plane.shape, []).append((n, channel))
     for places in alike.values():
         x = torch.from_numpy(np.stack([inputs[n][c][None] for n, c in places]))

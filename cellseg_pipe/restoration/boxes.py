@@ -25,6 +25,7 @@ from cellseg_pipe.preprocess import (
     gather_channels,
     gaussian,
 )
+from cellseg_pipe.restoration._seen import Seen
 from cellseg_pipe.restoration.plan import RestorePlan, light_of
 from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.segmentation.predict import Records
@@ -143,10 +144,14 @@ def restored_box(
         return result
     if records is None:
         raise ValueError("a box of a network's plan needs the records of its windows, got none.")
-    values = _from_windows(records, plan, box, threads=threads)
+    values, stays = _from_windows(records, plan, box, threads=threads)
     for channel, image, span in zip(plan.channels, values, plan.ranges, strict=True):
         if not span.flat:
             result[channel] = _grey(image, span)
+    if stays.any():
+        light = _light_on(source, plan, box, threads=threads)
+        for channel, image, still in zip(plan.channels, light, stays, strict=True):
+            np.copyto(result[channel], image, where=still)
     return result
 
 
@@ -201,25 +206,51 @@ def _light(source: ImageSource, plan: RestorePlan, box: Box) -> NDArray[np.float
     return light_of(pixels, plan.floors)
 
 
-def _from_windows(
-    records: Records, plan: RestorePlan, box: Box, *, threads: int | None
+def _light_on(
+    source: ImageSource, plan: RestorePlan, box: Box, *, threads: int | None
 ) -> NDArray[np.float32]:
-    """Blend windows, take the mean of the sides, and bring them to the result's grid."""
-    needed = plan.back.source_box(box, plan.grid_shape)
-    total = np.zeros((len(plan.channels), *needed.shape), np.float32)
-    for view in plan.views:
-        total += blend(records(view, needed), view, needed, n_outputs=len(plan.channels))[0]
-    if len(plan.views) > 1:
-        total /= np.float32(len(plan.views))
+    """Return the channels that are restored as they were, on the result's grid."""
+    needed = plan.out.source_box(box, plan.shape)
     return resample(
-        total,
+        _light(source, plan, needed),
         box=box,
         origin=needed.start,
-        source_shape=plan.grid_shape,
-        num=plan.back.num,
-        den=plan.back.den,
+        source_shape=plan.shape,
+        num=plan.out.num,
+        den=plan.out.den,
         threads=threads,
     )
+
+
+def _from_windows(
+    records: Records, plan: RestorePlan, box: Box, *, threads: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Blend windows, take the mean of the sides, and bring them to the result's grid.
+
+    Also return where none of them had anything to restore: weights that add up to one by and
+    large would make a little contrast of none, and background that nobody acquired stays as it is.
+    """
+    needed, n = plan.back.source_box(box, plan.grid_shape), len(plan.channels)
+    total, seen = np.zeros((n, *needed.shape), np.float32), Seen(n, needed)
+    for view in plan.views:
+        total += blend(seen.noted(records(view, needed), view), view, needed, n_outputs=n)[0]
+    if len(plan.views) > 1:
+        total /= np.float32(len(plan.views))
+
+    def on_result(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return resample(
+            image,
+            box=box,
+            origin=needed.start,
+            source_shape=plan.grid_shape,
+            num=plan.back.num,
+            den=plan.back.den,
+            threads=threads,
+        )
+
+    if not seen.any_stays:
+        return on_result(total), np.zeros((n, *box.shape), bool)
+    return on_result(total), on_result(seen.restored) == 0
 
 
 def _grey(image: NDArray[np.float32], span: Range) -> NDArray[np.float32]:

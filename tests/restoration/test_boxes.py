@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets.checkpoint import ModelInfo
 from cellseg_pipe.nets.cpnet import Architecture
+from cellseg_pipe.preprocess import percentile_range, sample_boxes
 from cellseg_pipe.restoration import (
     RestoreSettings,
     as_type,
@@ -228,6 +229,42 @@ def test_a_channel_without_contrast_stays():
     plan = make_restore_plan(source, RestoreSettings(), model=info())
     assert plan.ranges[0].flat
     np.testing.assert_array_equal(box_of(source, plan, Box.of((50, 60))), pixels)
+
+
+@pytest.mark.parametrize("diameter_px", [None, 33.0, 13.0])
+@pytest.mark.parametrize("shape", [(2, 500, 330), (1, 2, 400, 330)])
+def test_background_that_nobody_acquired_stays_of_one_value(shape, diameter_px):
+    pixels = noisy(shape)
+    pixels[0, ..., 150:, :] = 150
+    pixels[0, ..., :, 170:] = 150
+    pixels[-1, ..., 170:] = 150
+    source = source_of(pixels)
+    chosen = RestoreSettings(window_px=64, overlap_px=16, diameter_px=diameter_px)
+    plan = make_restore_plan(source, chosen, model=info())
+    whole = box_of(source, plan, Box.of(plan.shape))
+    # Beyond the windows that see cells, down to the image's own border.
+    far = 170 + int(64 * (diameter_px or 20) / 20) + 2
+    assert (whole[..., far:] == 150).all() and (whole[0, ..., far:, :] == 150).all()
+    assert np.abs(whole[..., :140, :160] - pixels[..., :140, :160]).max() > 1
+    seen = restored_source(source, plan, net=Smoothing())
+    for box in (Box.of(shape[1:]), Box((0,) * (len(shape) - 3) + (100, 110), shape[1:])):
+        found = seen.read(box)
+        np.testing.assert_array_equal(found, whole[(slice(None), *box.slices)])
+
+
+def test_blank_boxes_are_those_of_the_image_as_it_is():
+    pixels = noisy((1, 300, 300))
+    pixels[:, 40:] = 150
+    source = source_of(pixels)
+    chosen = RestoreSettings(window_px=64, overlap_px=16)
+    plan = make_restore_plan(source, chosen, model=info())
+    assert plan.views[0].box((1, 0)).start[0] == 40  # the first window that sees no cells
+    seen = restored_source(source, plan, net=Smoothing())
+    boxes = sample_boxes(plan.shape)
+    blank = [[np.ptp(of.read(box)) == 0 for box in boxes] for of in (source, seen)]
+    assert blank[0] == blank[1] and sum(blank[0]) == 12
+    varied = [seen.read(box) for box, constant in zip(boxes, blank[0], strict=True) if not constant]
+    assert percentile_range(seen.read(box) for box in boxes) == percentile_range(varied)
 
 
 def test_what_lies_below_no_light_is_no_light():
