@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,13 @@ from cellseg_pipe.preprocess import (
     gather_channels,
     gaussian_halo_px,
     input_ranges,
-    resolve_channels,
     sample_boxes,
 )
+from cellseg_pipe.restoration._channels import restored_channels
 from cellseg_pipe.restoration.settings import Method, RestoreSettings
 from cellseg_pipe.segmentation.plan import ImageSource
 
-__all__ = ["RestorePlan", "check_channels", "light_of", "make_restore_plan"]
+__all__ = ["RestorePlan", "light_of", "make_restore_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,11 @@ class RestorePlan:
 
 
 def make_restore_plan(
-    source: ImageSource, settings: RestoreSettings, *, model: ModelInfo | None = None
+    source: ImageSource,
+    settings: RestoreSettings,
+    *,
+    model: ModelInfo | None = None,
+    seen: Collection[int] | None = None,
 ) -> RestorePlan:
     """Decide what one restored image depends on.
 
@@ -127,6 +131,8 @@ def make_restore_plan(
         What the user set.
     model : ModelInfo, optional
         What is known of the network; a filter has none.
+    seen : collection of int, optional
+        Channels that are looked at; others stay. All by default.
 
     Returns
     -------
@@ -138,7 +144,7 @@ def make_restore_plan(
             "a plan needs a model for method 'network' and none for a filter, got"
             f" {settings.method!r} and {model.name if model else 'no model'}."
         )
-    channels, floors = _restored(source, settings)
+    channels, floors = restored_channels(source, settings, seen)
     in_plane = (0,) * (len(source.shape) - 2)
     one = Scale((1,) * len(source.shape), (1,) * len(source.shape))
     scale, out = _scales(source, settings, model) if model else (one, one)
@@ -152,7 +158,7 @@ def make_restore_plan(
         n_channels=source.n_channels,
         channels=channels,
         floors=floors,
-        ranges=_ranges(source, channels, floors, model=model) if model else (),
+        ranges=_ranges(source, channels, floors, model=model) if model and channels else (),
         diameter_px=float(diameter_px),
         scale=scale,
         out=out,
@@ -160,19 +166,6 @@ def make_restore_plan(
         sigma_px=(*(float(n) for n in in_plane), *(float(settings.sigma_px),) * 2),
         size_px=(*(1 for _ in in_plane), *(settings.size_px,) * 2),
     )
-
-
-def check_channels(source: ImageSource, settings: RestoreSettings) -> None:
-    """Refuse channels that an image does not have, and offsets for others; no pixel is read.
-
-    Parameters
-    ----------
-    source : ImageSource
-        The image.
-    settings : RestoreSettings
-        What the user set.
-    """
-    _restored(source, settings)
 
 
 def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.float32]:
@@ -194,50 +187,6 @@ def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.floa
         return pixels
     lowest = np.array(floors, np.float32).reshape(-1, *(1,) * (pixels.ndim - 1))
     return np.asarray(np.maximum(pixels, lowest))
-
-
-def _restored(
-    source: ImageSource, settings: RestoreSettings
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return the channels that are restored, ascending, and the grey value of no light of each."""
-    named = _channels(source, settings)
-    floors = _floors(settings, len(named))
-    order = sorted(range(len(named)), key=named.__getitem__)
-    ascending = tuple(named[n] for n in order)
-    return ascending, tuple(floors[n] for n in order) if floors else ()
-
-
-def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]:
-    """Return the numbers of the channels that are restored, each once, in the order given."""
-    if settings.channels is None:
-        return tuple(range(source.n_channels))
-    picks = resolve_channels(
-        settings.channels,
-        names=source.names,
-        n_channels=source.n_channels,
-        n_inputs=source.n_channels,
-        rgb=source.rgb,
-    )
-    named = [pick for pick in picks if pick.kind != "zero"]
-    if any(pick.kind != "channel" for pick in named):
-        raise ValueError(
-            f"restoring needs channels of the image itself, got {settings.channels!r}. Give their"
-            " numbers from 0, or their names."
-        )
-    return tuple(dict.fromkeys(pick.index for pick in named))
-
-
-def _floors(settings: RestoreSettings, n: int) -> tuple[float, ...]:
-    if settings.offset is None:
-        return ()
-    single = isinstance(settings.offset, int | float)
-    floors: Any = (settings.offset,) * n if single else settings.offset
-    if len(floors) != n or not all(math.isfinite(floor) for floor in floors):
-        raise ValueError(
-            f"offset needs a grey value, or one for each of {n} restored channels, got"
-            f" {settings.offset}."
-        )
-    return tuple(float(floor) for floor in floors)
 
 
 def _ranges(

@@ -52,7 +52,7 @@ def plan_network(unit: UnitRun) -> Path:
     region = freeze_region(unit, paths) if unit.is_confined else None
     networks = networks_of(unit.chosen, unit.experiment.resources)
     raw = source_of_image(unit.pixels)
-    restoring = plan_restoring(unit, raw, networks.restorer)
+    restoring = plan_restoring(unit, raw, networks)
     source = restored(raw, restoring, networks.restorer)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
     decided = decide(unit, networks.engines, source, settings=network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets._info import ModelInfo, stored_info
 from cellseg_pipe.nets.catalog import load_model, resolve
 from cellseg_pipe.nets.windows import View
+from cellseg_pipe.preprocess import resolve_channels
 from cellseg_pipe.restoration import (
     RestorePlan,
     RestoreSettings,
@@ -31,6 +33,7 @@ from cellseg_pipe.stages.unit import UnitRun
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import Engine
+    from cellseg_pipe.stages.networks import Networks
 
 __all__ = [
     "check_restoring",
@@ -40,6 +43,8 @@ __all__ = [
     "restored_facts",
     "restored_whole",
 ]
+
+log = logging.getLogger(__name__)
 
 OTHER_GRID = ("upsample", "aniso")
 
@@ -97,9 +102,7 @@ def _settings(unit: UnitRun, window_px: int | None = None) -> RestoreSettings:
     return RestoreSettings(**given)
 
 
-def plan_restoring(
-    unit: UnitRun, source: ImageSource, restorer: Engine | None
-) -> RestorePlan | None:
+def plan_restoring(unit: UnitRun, source: ImageSource, networks: Networks) -> RestorePlan | None:
     """Decide what restoring the image of a unit depends on.
 
     Parameters
@@ -108,21 +111,39 @@ def plan_restoring(
         The unit.
     source : ImageSource
         Its pixels.
-    restorer : Engine or None
-        What restores, if a network does.
+    networks : Networks
+        What segments it, and what restores it if a network does.
 
     Returns
     -------
     RestorePlan or None
-        None where nothing is restored.
+        Of those channels that the network sees; None without a section `restore`.
     """
     if unit.chosen.restore is None:
         return None
+    restorer = networks.restorer
     settings = _settings(unit, restorer.window_px if restorer else None)
     info = restorer.model.info if restorer else None
-    plan = make_restore_plan(source, settings, model=info)
+    seen = _seen_channels(unit, source, networks.engines[0].architecture.n_inputs)
+    plan = make_restore_plan(source, settings, model=info, seen=seen)
+    if not plan.channels:
+        log.warning("%s: restore.channels names none that the network sees", unit.name)
     check_same_grid(plan)
     return plan
+
+
+def _seen_channels(unit: UnitRun, source: ImageSource, n_inputs: int) -> set[int]:
+    """Return the channels that the network of a unit sees."""
+    picks = resolve_channels(
+        unit.chosen.settings.get("channels"),
+        names=source.names,
+        n_channels=source.n_channels,
+        n_inputs=n_inputs,
+        rgb=source.rgb,
+    )
+    if any(pick.kind in ("grey", "stain") for pick in picks):
+        return set(range(source.n_channels))
+    return {pick.index for pick in picks if pick.kind == "channel"}
 
 
 def restored(

@@ -125,6 +125,8 @@ def n_restored(plan: Plan, restoring: RestorePlan, n_batches: int) -> int:
     int
         Windows of the network that restores.
     """
+    if not restoring.channels:
+        return 0
     batches, total = window_batches(plan, n_batches), 0
     for view, first in window_keys(plan):
         needed = np.flatnonzero(windows_needed(plan, view))

@@ -107,7 +107,7 @@ def segment_whole(unit: UnitRun, networks: Networks, *, threads: int | None = No
         source_of_image(unit.image), read=lambda part: pixels[(slice(None), *part.slices)]
     )
     engines, restorer = networks.engines, networks.restorer
-    restoring = plan_restoring(unit, raw, restorer)
+    restoring = plan_restoring(unit, raw, networks)
     more = whole_restored_bytes(restoring, restorer)
     if restoring is not None:
         least = Cost(more + 2 * pixels.nbytes)

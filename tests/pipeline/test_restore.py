@@ -14,6 +14,7 @@ import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
 from cellseg_pipe.nets.checkpoint import load
 from cellseg_pipe.nets.engine import Engine
+from cellseg_pipe.nets.restore import restored_windows
 from cellseg_pipe.nets.windows import view_of
 from cellseg_pipe.restoration import RestoreSettings, make_restore_plan
 from cellseg_pipe.segmentation.image import source_of
@@ -181,6 +182,49 @@ def test_images_of_any_kind(tmp_path, kind, method):
     )
     run(chosen)
     np.testing.assert_array_equal(published(chosen, "a")[0], whole.labels)
+
+
+@pytest.mark.parametrize("bundle_px", [0, 1 << 20])
+def test_channels_that_no_network_sees_are_not_restored(tmp_path, monkeypatch, bundle_px):
+    image, rng = image_of("2d"), np.random.default_rng(1)
+    others = [rng.poisson(50.0, image.shape).astype(np.uint16) for _ in range(2)]
+    pixels, counted = np.stack([others[0], image, others[1]]), []
+
+    def counting(net, source, view, *, indices):
+        for record in restored_windows(net, source, view, indices=indices):
+            counted.append(len(record.values))
+            yield record
+
+    monkeypatch.setattr("cellseg_pipe.restoration.source.restored_windows", counting)
+    said = {"diameter_px": 24, "reach_px": 16, **WINDOWS, "channels": [1]}
+    section = restoring(tmp_path, "network", offset=[1.0, 20.0, 3.0])
+    restored = cs.restore(pixels, axes="cyx", device="cpu", **section).pixels
+    whole = segment(restored, axes="cyx", **said)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    target = {"model": str(TINY), "diameter_px": 24, "channels": [1]}
+
+    def chosen_with(section):
+        return experiment(
+            tmp_path,
+            [{"path": str(tmp_path / "a.tif"), "axes": "cyx"}],
+            targets={"nuclei": target},
+            segment={"reach_px": 16},
+            restore=section,
+            tiles={**WINDOWS, "bundle_px": bundle_px},
+        )
+
+    chosen = chosen_with(section)
+    run(chosen)
+    np.testing.assert_array_equal(published(chosen, "a")[0], whole.labels)
+    assert set(counted) == {1}
+    said = summary_of(tmp_path)["a"]["restore"]
+    assert (said["channels"], said["n_channels"], said["offset"]) == ([1], 3, [20.0])
+    counted.clear()
+    elsewhere = chosen_with(section | {"channels": [0, 2], "offset": 5.0})
+    run(elsewhere)
+    plain = segment(pixels, axes="cyx", diameter_px=24, reach_px=16, channels=[1], **WINDOWS)
+    np.testing.assert_array_equal(published(elsewhere, "a")[0], plain.labels)
+    assert not counted and summary_of(tmp_path)["a"]["restore"]["channels"] == []
 
 
 def test_the_diameter_is_that_of_the_restored_image(tmp_path):
