@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.report.html import escape, short
 from cellseg_pipe.report.source import UnitSource
-from cellseg_pipe.restoration import restore_plan_from_json, restored_source
+from cellseg_pipe.restoration import as_type, restore_plan_from_json, restored_source
 from cellseg_pipe.stages.networks import restorer_of_facts
 from cellseg_pipe.stages.pixels import source_of_image
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cellseg_pipe.geometry import Box
     from cellseg_pipe.segmentation.plan import ImageSource
 
-__all__ = ["restored_image", "restored_words"]
+__all__ = ["restored_image", "restored_pixels", "restored_words"]
 
 log = logging.getLogger(__name__)
 
+CANNOT = (OSError, ValueError, RuntimeError, MemoryError)
+NOT_SHOWN = "%s: the restored image is not shown: %s"
 OF_FILTER = {"gaussian": ("sigma", "sigma_px"), "median": ("edge", "size_px")}
 
 
@@ -41,11 +46,37 @@ def restored_image(unit: UnitSource) -> ImageSource | None:
         return None
     plan = restore_plan_from_json(facts["restoring"])
     try:
-        net = restorer_of_facts(facts)
-    except (OSError, ValueError) as error:
-        log.warning("%s: the restored image is not shown: %s", unit.name, error)
+        net = restorer_of_facts(facts, device="cpu")  # a job that writes a page has no GPU
+    except CANNOT as error:
+        log.warning(NOT_SHOWN, unit.name, error)
         return None
     return restored_source(source_of_image(unit.image), plan, net=net)
+
+
+def restored_pixels(unit: UnitSource, restored: ImageSource, box: Box) -> NDArray[Any] | None:
+    """Return a part of the restored image: a picture that no page has to have.
+
+    Parameters
+    ----------
+    unit : UnitSource
+        The unit.
+    restored : ImageSource
+        Its restored image.
+    box : Box
+        On level 0.
+
+    Returns
+    -------
+    array [C, *box] or None
+        In the type of the image; None where it cannot be restored here.
+    """
+    if unit.image is None:
+        return None
+    try:
+        return as_type(restored.read(box), unit.image.dtype)
+    except CANNOT as error:
+        log.warning(NOT_SHOWN, unit.name, error)
+        return None
 
 
 def restored_words(units: tuple[UnitSource, ...]) -> str:

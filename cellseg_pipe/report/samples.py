@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.plot import distinct_colors, outlines, overlay, to_grey8, to_rgb8
 from cellseg_pipe.plot.volumes import stretched
 from cellseg_pipe.report.counts import CellCounts
+from cellseg_pipe.report.restored import restored_pixels
 from cellseg_pipe.report.source import UnitSource
-from cellseg_pipe.restoration import as_type
 from cellseg_pipe.segmentation.plan import ImageSource
 from cellseg_pipe.stages.views import on_level_0
 
@@ -217,8 +218,8 @@ def shown(unit: UnitSource, region: Region, *, restored: ImageSource | None = No
     box = region.box
     labels = unit.labels(box).reshape(box.shape[-2:])
     layers = {"image": webp(_picture(unit, unit.image, box))}
-    if restored is not None:
-        layers["restored"] = webp(_picture(unit, unit.image, box, restored=restored))
+    if restored is not None and (seen := restored_pixels(unit, restored, box)) is not None:
+        layers["restored"] = webp(_picture(unit, unit.image, box, restored=seen))
     layers |= {
         "outlines": webp(outlines(labels, color=LINE), lossless=True),
         "fill": webp(distinct_colors(labels), lossless=True),
@@ -234,7 +235,7 @@ def shown(unit: UnitSource, region: Region, *, restored: ImageSource | None = No
 
 
 def _picture(
-    unit: UnitSource, image: OpenImage | None, box: Box, *, restored: ImageSource | None = None
+    unit: UnitSource, image: OpenImage | None, box: Box, *, restored: NDArray[Any] | None = None
 ) -> NDArray[np.uint8]:
     """Return the image of a plane as colours; grey where it cannot be read any more.
 
@@ -242,9 +243,7 @@ def _picture(
     """
     if image is None:
         return np.full(box.shape[-2:], 60, np.uint8)
-    pixels = image.read(box).reshape(-1, *box.shape[-2:])
-    if restored is not None:
-        pixels = as_type(restored.read(box), pixels.dtype).reshape(pixels.shape)
+    pixels = (image.read(box) if restored is None else restored).reshape(-1, *box.shape[-2:])
     if image.rgb:
         return to_rgb8(pixels)
     seen = [to_grey8(pixels[channel]) for channel in unit.seen_channels]

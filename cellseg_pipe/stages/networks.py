@@ -176,13 +176,17 @@ def checked_networks(
     return Networks(tuple(engines), restorer, others[-1] if others else "")
 
 
-def restorer_of_facts(facts: Mapping[str, Any], *, threads: int | None = None) -> Engine | None:
+def restorer_of_facts(
+    facts: Mapping[str, Any], *, device: str | None = None, threads: int | None = None
+) -> Engine | None:
     """Load the network that restored an image, and refuse another file.
 
     Parameters
     ----------
     facts : mapping
         Of the plan: `restorer`, if a network restores, and `device`.
+    device : str, optional
+        Where it runs instead, in the type that suits there: for pictures, not for results.
     threads : int, optional
         Threads to use.
 
@@ -196,6 +200,8 @@ def restorer_of_facts(facts: Mapping[str, Any], *, threads: int | None = None) -
         return None
     path = about["model"]["path"]
     form = Form(facts.get("device", "auto"), about["numerics"].split()[1], threads)
+    if device is not None:
+        form = Form(device, "auto", threads)
     restorer = _loaded_restorer(path, _written(path), form=form)
     _check_file(about["model"], restorer)
     return restorer

@@ -17,12 +17,14 @@ import cellseg_pipe as cs
 from cellseg_pipe.cli import main
 from cellseg_pipe.io.result import open_result
 from cellseg_pipe.io.tables import read_table, write_table
+from cellseg_pipe.nets.restore import restorer_for
 from cellseg_pipe.plot import distinct_colors, outlines, to_grey8
 from cellseg_pipe.report import write_report
 from cellseg_pipe.report.counts import count_cells, distributions, mean_by_image
 from cellseg_pipe.report.html import escape, number, short, table
 from cellseg_pipe.report.samples import LINE
 from cellseg_pipe.report.strips import GAP_PX
+from cellseg_pipe.stages import networks
 from tests.report.browser import BROKEN, SIZES
 
 KINDS = ("cells", "empty", "small", "volume", "many", "restored")
@@ -123,6 +125,27 @@ def test_without_its_network_the_restored_image_is_left_out(made, tmp_path):
     plan.write_text(plan.read_text().replace(str(made("bundled").parent / "denoise_nuclei"), gone))
     text = text_of(tmp_path / "all" / "out")
     assert "Restored</span>" not in text and "Restored by</dt>" in text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no GPU"), MemoryError("full"), OSError("gone")])
+def test_where_restoring_fails_only_its_picture_is_left_out(made, monkeypatch, caplog, error):
+    def failing(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("cellseg_pipe.restoration.source.restored_box", failing)
+    text = text_of(made("bundled"))
+    assert "Restored</span>" not in text and "Outlines</span>" in text
+    assert f"the restored image is not shown: {error}" in caplog.text
+
+
+def test_the_restored_image_is_shown_without_a_gpu(made, monkeypatch):
+    def loaded(model, *, device, precision, threads):
+        assert (device, precision) == ("cpu", "auto")
+        return restorer_for(model, device=device, precision=precision, threads=threads)
+
+    monkeypatch.setattr(networks, "restorer_for", loaded)
+    networks._loaded_restorer.cache_clear()
+    assert "Restored</span>" in text_of(made("bundled"))
 
 
 def test_without_scratch_and_image_the_page_says_so(made, tmp_path):
