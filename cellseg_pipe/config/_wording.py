@@ -208,6 +208,8 @@ def _shown(value: Any) -> str:
 def _unknown(path: Key, schema: dict[str, Any]) -> str:
     """Say that a key is unknown, and which one is meant."""
     key = str(path[-1])
+    if key == "restore" and path[0] in ("images", "targets"):
+        return "is no key here: it is one for all images. Make an experiment for each kind of them."
     around = [k for kind in _kinds(_fragment(schema, path[:-1]), schema)
               for k in kind.get("properties", {})]  # fmt: skip
     near = difflib.get_close_matches(key.lower(), around, n=1)

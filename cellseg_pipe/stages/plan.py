@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellseg_pipe import __version__
-from cellseg_pipe.cost import Cost, check_fits, predict_bytes
+from cellseg_pipe.cost import MEND, Cost, check_fits, predict_bytes
 from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.restoration import RestorePlan, restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
@@ -23,7 +23,12 @@ from cellseg_pipe.stages.networks import Networks, networks_of, numerics_of
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.region import freeze_region, region_facts
 from cellseg_pipe.stages.restored import plan_restoring, restored
-from cellseg_pipe.stages.restoring_costs import filtering_s, n_restored, reading_bytes
+from cellseg_pipe.stages.restoring_costs import (
+    RESTORING_MEND,
+    filtering_s,
+    n_restored,
+    reading_bytes,
+)
 from cellseg_pipe.stages.tiling import memory_limit, write_plan
 from cellseg_pipe.stages.unit import UnitRun
 
@@ -64,7 +69,10 @@ def plan_network(unit: UnitRun) -> Path:
     n_jobs = unit.batches["predict"]
     needed = predict_bytes(plan, [engine.footprint for engine in networks.engines])
     needed += reading_bytes(plan, restoring, networks.restorer)
-    check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one window of the network")
+    mend, what = MEND, f"{unit.name}: one window of the network"
+    if restoring is not None:
+        mend, what = RESTORING_MEND, f"{what}, restored"
+    check_fits(Cost(needed), memory_limit(unit), what=what, mend=mend)
     facts = {
         "version": __version__,
         "unit": unit.name,

@@ -16,7 +16,8 @@ from cellseg_pipe.segmentation.stored import record_to_bytes, window_keys
 from cellseg_pipe.stages.batches import window_batch
 from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.pixels import source_of_image
-from cellseg_pipe.stages.restored import in_reading_order, restored
+from cellseg_pipe.stages.reading_order import keys_in_reading_order
+from cellseg_pipe.stages.restored import restored
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Frozen, read_frozen
 
@@ -48,6 +49,7 @@ def run(
     """
     unit = read_frozen(plan_paths)
     keys = window_batch(unit.plan, batch, unit.facts["n_batches"])
+    keys = keys_in_reading_order(keys, plan=unit.plan, restoring=unit.restoring)
     with open_batch(paths, batch, keys) as work:
         if work.done:
             return
@@ -58,13 +60,12 @@ def run(
 
 def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -> None:
     engines, restorer, other = checked_networks(unit, numerics=numerics, threads=threads)
-    restoring, raw = unit.restoring, source_of_image(unit.open_image())
-    source = restored(raw, restoring, restorer, plan=unit.plan, threads=threads)
+    raw = source_of_image(unit.open_image())
+    source = restored(raw, unit.restoring, restorer, plan=unit.plan, threads=threads)
     make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)
     began, missing = time.monotonic(), np.asarray(work.missing)
     for view, first in window_keys(unit.plan):
         places = missing[(missing >= first) & (missing < first + len(view.lattice))] - first
-        places = in_reading_order(view, places, plan=unit.plan, restoring=restoring)
         engine = engines[0] if view == unit.plan.views[0] else engines[-1]
         augment = unit.plan.settings.augment
         indices = [_index(view, int(place)) for place in places]

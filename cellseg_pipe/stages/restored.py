@@ -10,13 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets._info import ModelInfo, stored_info
 from cellseg_pipe.nets.catalog import load_model, resolve
-from cellseg_pipe.nets.windows import View
 from cellseg_pipe.preprocess import resolve_channels
 from cellseg_pipe.restoration import (
     RestorePlan,
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_restoring",
-    "in_reading_order",
     "plan_restoring",
     "restored",
     "restored_facts",
@@ -209,43 +204,6 @@ def restored_whole(
         return source
     pixels = restored(source, restoring, restorer, threads=threads).read(Box.of(source.shape))
     return dataclasses.replace(source, read=lambda box: pixels[(slice(None), *box.slices)])
-
-
-def in_reading_order(
-    view: View, places: NDArray[np.int64], *, plan: Plan, restoring: RestorePlan | None
-) -> NDArray[np.int64]:
-    """Return windows in the order in which what restores runs least often.
-
-    It sees planes. A network that looks at a volume from the side, or at cubes, has windows that
-    ask for a part of many planes: those that lie in one window of each plane follow each other.
-
-    Parameters
-    ----------
-    view : View
-        The windows' side.
-    places : int64 array [n]
-        Their numbers in C order, neighbours after each other.
-    plan : Plan
-        Of the image.
-    restoring : RestorePlan or None
-        What restores it.
-
-    Returns
-    -------
-    int64 array [n]
-        The same numbers.
-    """
-    if restoring is None or not restoring.views or view.axes == restoring.views[0].axes:
-        return places
-    planes, step = restoring.views[0].axes, restoring.views[0].lattice.stride
-    index = np.unravel_index(places, view.lattice.counts)
-    pitch = view.lattice.stride / np.asarray(plan.scale.factors) * restoring.scale.factors
-    blocks = [(index[axis] * pitch[axis] // step[axis]).astype(np.int64) for axis in planes]
-    seen = [index[axis] for axis in planes if axis in view.axes]
-    thin = [index[axis] for axis in planes if axis not in view.axes]
-    depth = [index[axis] for axis in range(len(index)) if axis not in planes]
-    # The last key counts first.
-    return places[np.lexsort([*thin, *seen[::-1], *blocks[::-1], *depth])]
 
 
 def restored_facts(

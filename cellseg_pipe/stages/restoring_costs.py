@@ -20,9 +20,20 @@ from cellseg_pipe.stages.batches import window_batches
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import Engine
 
-__all__ = ["filtering_s", "kept_bytes", "n_restored", "reading_bytes", "whole_restored_bytes"]
+__all__ = [
+    "RESTORING_MEND",
+    "filtering_s",
+    "kept_bytes",
+    "n_restored",
+    "reading_bytes",
+    "whole_restored_bytes",
+]
 
 ARRAYS = 4  # of float32 that are held at once on the network's grid and on the image's
+RESTORING_MEND = (
+    "Raise resources.memory_gb, give fewer restore.channels or a smaller restore.window_px, or"
+    " restore the image beforehand with cellseg restore."
+)
 SLACK_PX = 3  # that interpolation reads beyond a box
 
 
@@ -51,6 +62,8 @@ def whole_restored_bytes(restoring: RestorePlan | None, restorer: Engine | None)
 def reading_bytes(plan: Plan, restoring: RestorePlan | None, restorer: Engine | None) -> int:
     """Return the memory of restoring what one window of the segmenting network sees.
 
+    Where cells are brought to few pixels, one window of what restores reads more than that.
+
     Parameters
     ----------
     plan : Plan
@@ -68,9 +81,16 @@ def reading_bytes(plan: Plan, restoring: RestorePlan | None, restorer: Engine | 
     if restoring is None:
         return 0
     largest = max(math.prod(_read_px(plan, view.lattice.edge)) for view in plan.views)
+    largest = max([largest, *(_window_px(restoring, view) for view in restoring.views)])
     on_grid = largest * math.prod(restoring.scale.factors) * len(restoring.channels)
     arrays = 4 * ARRAYS * (largest * restoring.n_channels + on_grid)
     return round(arrays) + _running_bytes(restoring, restorer) + kept_bytes(restoring, plan)
+
+
+def _window_px(restoring: RestorePlan, view: View) -> float:
+    """Return the voxels of level 0 that one window of the network that restores reads itself."""
+    sizes = zip(view.lattice.edge, restoring.scale.factors, restoring.shape, strict=True)
+    return math.prod(min(e / f + SLACK_PX, n) for e, f, n in sizes)
 
 
 def _running_bytes(restoring: RestorePlan, restorer: Engine | None) -> int:

@@ -37,7 +37,7 @@ from cellseg_pipe.stages.paint import create_store, level_keys
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
 from cellseg_pipe.stages.qc import look_whole
 from cellseg_pipe.stages.restored import plan_restoring, restored_facts, restored_whole
-from cellseg_pipe.stages.restoring_costs import whole_restored_bytes
+from cellseg_pipe.stages.restoring_costs import RESTORING_MEND, whole_restored_bytes
 from cellseg_pipe.stages.tiling import Tiling, memory_limit
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.views import measurer_of
@@ -111,7 +111,8 @@ def segment_whole(unit: UnitRun, networks: Networks, *, threads: int | None = No
     more = whole_restored_bytes(restoring, restorer)
     if restoring is not None:
         least = Cost(more + 2 * pixels.nbytes)
-        check_fits(least, memory_limit(unit), what=f"{unit.name}: restoring it")
+        what = f"{unit.name}: restoring it"
+        check_fits(least, memory_limit(unit), what=what, mend=RESTORING_MEND)
     source = restored_whole(raw, restoring, restorer, threads=threads)
     decided = decide(unit, engines, source, settings=unit.chosen.settings, threads=threads)
     plan, footprints = decided.plan, [engine.footprint for engine in engines]

@@ -93,7 +93,10 @@ def test_unknown_keys_of_output_and_images(tmp_path):
     text = refusal(tmp_path, text + "output:\n  dir: x\n  formats: csv\n")
     assert "my.yaml:3: images[0].spacing is no known key. Did you mean spacing_um?" in text
     assert "my.yaml:4: images[0].level is no known key. Known here: path, name," in text
-    assert "my.yaml:5: images[0].restore is no known key." in text
+    assert "my.yaml:5: images[0].restore is no key here: it is one for all images." in text
+    assert "Make an experiment for each kind of them." in text
+    inner = refusal(tmp_path, HEAD + "targets: {a: {restore: {method: median}}}\n")
+    assert "targets.a.restore is no key here: it is one for all images." in inner
     assert "my.yaml:8: output.formats is no known key." in text
     inner = refusal(tmp_path, "images: [{path: a, segment: {moed: 2d}}]\noutput: {dir: x}\n")
     assert inner == "my.yaml:1: images[0].segment.moed is no known key. Did you mean mode?"

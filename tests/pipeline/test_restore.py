@@ -12,10 +12,11 @@ import tifffile
 
 import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
+from cellseg_pipe.ledger import passing_over
 from cellseg_pipe.nets.checkpoint import load
 from cellseg_pipe.nets.engine import Engine
 from cellseg_pipe.nets.restore import restored_windows
-from cellseg_pipe.nets.windows import view_of
+from cellseg_pipe.nets.windows import Record, view_of
 from cellseg_pipe.restoration import RestoreSettings, make_restore_plan
 from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.plan import make_plan
@@ -25,8 +26,8 @@ from cellseg_pipe.stages.jobs import run_job
 from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.plan import plan_network
-from cellseg_pipe.stages.restored import in_reading_order
-from cellseg_pipe.stages.restoring_costs import n_restored
+from cellseg_pipe.stages.reading_order import in_reading_order
+from cellseg_pipe.stages.restoring_costs import n_restored, reading_bytes
 from cellseg_pipe.stages.tiling import read_frozen
 from cellseg_pipe.tiles import morton_order
 from tests.pipeline.conftest import scene
@@ -337,6 +338,30 @@ def test_jobs_run_the_network_of_the_plan(tmp_path, monkeypatch):
         checked_networks(frozen)
 
 
+def test_a_window_that_has_ended_an_attempt_comes_last(tmp_path, monkeypatch):
+    chosen = chosen_of(tmp_path, "3d", restoring(tmp_path, "network"))
+    unit = next(iter(unit_runs(chosen)))
+    plan_network(unit)
+    frozen, asked = read_frozen(unit.stage("plan")), []
+
+    def recording(engine, make, view, *, indices, augment):
+        asked.append((view, indices))
+        for index in indices:
+            yield Record(index, np.zeros(0, np.float16), np.zeros(0, np.float32))
+
+    monkeypatch.setattr("cellseg_pipe.stages.predict.predict", recording)
+    first, side = frozen.plan.views[:2]
+    with passing_over(len(first.lattice) + 1):
+        run_job(unit, "predict", batch=0)
+    view, indices = asked[1]
+    places = [int(np.ravel_multi_index(index, view.lattice.counts)) for index in indices]
+    order = in_reading_order(
+        side, np.arange(len(side.lattice)), plan=frozen.plan, restoring=frozen.restoring
+    )
+    assert view == side and len(places) > 2
+    assert places == [*order[1:], order[0]]
+
+
 def test_costs_count_what_jobs_restore(tmp_path):
     facts = {}
     for name, section in (("plain", None), ("restored", restoring(tmp_path, "network"))):
@@ -354,6 +379,33 @@ def test_costs_count_what_jobs_restore(tmp_path):
     n_windows = len(facts["restored", 1].restoring.views[0].lattice)
     # From three sides, and more where jobs share what they restore.
     assert 3 * n_windows <= counts[0] < counts[1] <= 4 * counts[0]
+
+
+def test_memory_counts_what_a_window_of_the_restoring_network_reads():
+    pixels = np.random.default_rng(0).poisson(9.0, (3, 600, 600)).astype(np.float32)
+    source, engine = source_of(pixels, (), rgb=False), Engine(load(TINY), device="cpu")
+    info = load(NET).info
+    plan = make_plan(
+        source,
+        Settings(channels="grey", **WINDOWS),
+        network=engine.architecture,
+        diameter_px=engine.diameter_px,
+        network_diameter_px=engine.diameter_px,
+    )
+    found = {}
+    for times in (1, 4):  # cells are as large, or as many times as large, as those that it knows
+        said = RestoreSettings(window_px=128, overlap_px=16, diameter_px=times * info.diameter_px)
+        restoring = make_restore_plan(source, said, model=info)
+        found[times] = reading_bytes(plan, restoring, None)
+    assert found[4] > 4 * 4 * 3 * (4 * 128) ** 2 > found[1]
+
+
+def test_what_does_not_fit_restored_says_what_helps(tmp_path, monkeypatch):
+    monkeypatch.setattr("cellseg_pipe.stages.plan.memory_limit", lambda unit: 1)
+    for section, words in ((restoring(tmp_path, "median"), "cellseg restore"), (None, "reach_px")):
+        unit = next(iter(unit_runs(chosen_of(tmp_path, "2d", section))))
+        with pytest.raises(MemoryError, match=words):
+            plan_network(unit)
 
 
 def test_a_trial_adds_what_jobs_take_to_restore(tmp_path, monkeypatch):
