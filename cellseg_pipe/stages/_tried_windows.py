@@ -18,10 +18,23 @@ __all__ = ["TimedReading", "TriedWindows"]
 
 
 class TimedReading:
-    """Pixels, and the time that reading them has taken."""
+    """Pixels, and the time that reading them has taken.
 
-    def __init__(self, source: ImageSource) -> None:
-        self._source, self.seconds = source, 0.0
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    within : TimedReading, optional
+        What it reads from itself: the image as it is, where the source restores it.
+    """
+
+    def __init__(self, source: ImageSource, within: TimedReading | None = None) -> None:
+        self._source, self._within, self.seconds = source, within, 0.0
+
+    @property
+    def own_s(self) -> float:
+        """Seconds, without those of what it reads from."""
+        return self.seconds - (self._within.seconds if self._within else 0.0)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return the pixels of a box."""
@@ -62,8 +75,8 @@ class TriedWindows:
         return self._blobs[key]
 
     def _now(self) -> float:
-        """Return seconds, without those of restoring."""
-        return time.monotonic() - (self._reading.seconds if self._reading else 0.0)
+        """Return seconds, without those of restoring; files are read either way."""
+        return time.monotonic() - (self._reading.own_s if self._reading else 0.0)
 
     def is_blank(self, key: int) -> bool:
         """Return whether there is nothing in a window; see `Stored`."""

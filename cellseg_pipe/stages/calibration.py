@@ -78,8 +78,10 @@ def run(unit: UnitRun, *, threads: int | None = None) -> Path:
     networks = checked_networks(frozen, numerics="relaxed", threads=threads)
     loading_s = time.monotonic() - began
     raw, plan = source_of_image(frozen.open_image()), tiling.plan
+    files = TimedReading(raw)
+    timed = dataclasses.replace(raw, read=files.read)
     seen = TimedReading(
-        restored(raw, frozen.restoring, networks.restorer, plan=plan, threads=threads)
+        restored(timed, frozen.restoring, networks.restorer, plan=plan, threads=threads), files
     )
     windows = TriedWindows(
         networks.engines,

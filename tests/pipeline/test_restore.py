@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tifffile
 
 import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.ledger import passing_over
 from cellseg_pipe.nets.checkpoint import load
 from cellseg_pipe.nets.engine import Engine
@@ -22,6 +24,7 @@ from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.plan import make_plan
 from cellseg_pipe.segmentation.settings import Settings
 from cellseg_pipe.stages import calibration, forecast, networks
+from cellseg_pipe.stages._tried_windows import TimedReading
 from cellseg_pipe.stages.jobs import run_job
 from cellseg_pipe.stages.networks import checked_networks
 from cellseg_pipe.stages.opened import unit_runs
@@ -416,6 +419,26 @@ def test_a_trial_adds_what_jobs_take_to_restore(tmp_path, monkeypatch):
     unit = next(iter(unit_runs(chosen)))
     facts = read_frozen(unit.stage("plan")).facts
     assert facts["restoring_window_s"] < said["window_s"] < facts["restoring_window_s"] + 10
+
+
+def test_a_trial_leaves_out_what_restoring_takes_and_no_reading(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("cellseg_pipe.stages._tried_windows.time.monotonic", lambda: now[0])
+    pixels = np.zeros((1, 8, 8), np.float32)
+    source = source_of(pixels, (), rgb=False)
+
+    def after(seconds, read):
+        def reading(box):
+            now[0] += seconds
+            return read(box)
+
+        return reading
+
+    files = TimedReading(replace(source, read=after(5.0, source.read)))
+    seen = TimedReading(replace(source, read=after(2.0, files.read)), files)
+    for _ in range(2):
+        seen.read(Box.of((8, 8)))
+    assert (seen.seconds, seen.own_s, files.own_s) == (14.0, 4.0, 10.0)
 
 
 def test_columns_of_one_restored_window_follow_each_other():
