@@ -129,7 +129,10 @@ def kept_bytes(restoring: RestorePlan, plan: Plan | None) -> int:
 
 
 def n_restored(plan: Plan, restoring: RestorePlan, n_batches: int) -> int:
-    """Return how many windows are restored by all jobs of a unit, at most.
+    """Return about how many windows are restored by all jobs of a unit.
+
+    As if each job kept all that it restored for one side. What does not fit in `kept_bytes` is
+    restored again: windows of side views that follow each other along y and x, two to three times.
 
     Parameters
     ----------
