@@ -1,7 +1,15 @@
 """Faults of a cluster: whatever ends, the same command gives the same result."""
 
+import re
+
 import pytest
 
+from cellseg_pipe.config import load_experiment
+from cellseg_pipe.ledger import tiles_found
+from cellseg_pipe.stages.keys import keys_of
+from cellseg_pipe.stages.opened import unit_runs
+from tests.pipeline.conftest import scene
+from tests.pipeline.worker import ome_zarr
 from tests.slurm import runs as on_slurm
 from tests.workflow import runs
 
@@ -55,6 +63,36 @@ def test_daemons_end_and_start_again(cluster, config, finished, tmp_path):
         cluster.start_node(node)
         on_slurm.finish(process, tmp_path)
     assert runs.results(tmp_path / "out") == finished.results
+
+
+def test_a_tile_that_cannot_be_done_costs_no_others(cluster, tmp_path, site):
+    image = scene((150, 200))[0]
+    store = ome_zarr(tmp_path / "a.zarr", image, 2)
+    chunk = store / "0" / "2.3"
+    kept = chunk.read_bytes()
+    chunk.write_bytes(kept[:9])
+    config = runs.experiment(
+        tmp_path / "my.yaml",
+        [store],
+        tmp_path / "out",
+        tiles={"window_px": 64, "overlap_px": 16},
+        normalise={"range": [100, 2000]},  # or the plan reads this chunk
+    )
+    with on_slurm.started(config, "--retries", 0, cwd=tmp_path) as process:
+        assert process.wait(on_slurm.PATIENCE_S) == 1
+    (unit,) = unit_runs(load_experiment(config))
+    left, n, named = set(), 0, set()
+    for batch in range(2):
+        keys = set(keys_of(unit, "predict", batch))
+        left |= keys - tiles_found(unit.stage("predict"), batch)[1]
+        n += len(keys)
+    for log in (tmp_path / "out" / "logs" / "a").glob("predict-*.log"):
+        named |= set(re.findall(r"window (\(\d+, \d+\)).*chunk 2/3", log.read_text()))
+    assert 0 < len(named) == len(left) < n / 2
+    assert not (tmp_path / "out" / "summary.json").exists()
+    chunk.write_bytes(kept)
+    on_slurm.run(config, cwd=tmp_path)
+    assert runs.results(tmp_path / "out")
 
 
 def test_a_run_is_cancelled_with_its_jobs(cluster, config, tmp_path, capsys):
