@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from cellseg_pipe.ledger import StageFiles, passing_over, tiles_found
 from cellseg_pipe.stages.opened import FAILURES, is_of_image
@@ -28,10 +29,11 @@ def past_failures(work: Callable[[], object], files: StageFiles, batch: int) -> 
         Which batch.
     """
     token, done = tiles_found(files, batch)
-    in_vain = passed_over = 0
+    in_vain = 0
+    order: AbstractContextManager[None] = nullcontext()  # at first that of who runs the job
     while True:
         try:
-            with passing_over(passed_over):
+            with order:
                 work()
         except FAILURES as error:
             begun, known = token, done
@@ -40,7 +42,7 @@ def past_failures(work: Callable[[], object], files: StageFiles, batch: int) -> 
             # Refused before it began, or for what ends every tile: nothing else will help.
             if token == begun or not is_of_image(error) or in_vain == TRIES:
                 raise
-            passed_over = 1 + in_vain
+            order = passing_over(1 + in_vain)
             log.warning("%s. The rest of the batch is done first.", str(error).rstrip("."))
         else:
             return

@@ -17,6 +17,7 @@ from cellseg_pipe.ledger import (
     RunLock,
     _files,
     open_batch,
+    passing_over,
     tiles_found,
 )
 from cellseg_pipe.paths import RunPaths
@@ -336,6 +337,14 @@ def test_the_rest_of_a_batch_is_done_before_it_fails(tmp_path, bad):
     tiles.bad = set()  # it is mended
     past_failures(tiles.work, files, 0)
     assert files.done(0).exists()
+
+
+def test_who_runs_a_job_may_have_it_begin_later(tmp_path):
+    files = RunPaths(tmp_path).unit("a").stage("masks", "0" * 12)
+    tiles = Tiles(files, 5, {4})
+    with pytest.raises(ValueError, match="tile 4"), passing_over(3):
+        past_failures(tiles.work, files, 0)
+    assert tiles.begun[:2] == [3, 4] and set(tiles.begun[2:]) == {0, 1, 2, 4}
 
 
 def test_what_ends_all_tiles_is_said_at_once(tmp_path):
