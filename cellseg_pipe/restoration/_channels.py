@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from cellseg_pipe.preprocess import resolve_channels
 from cellseg_pipe.restoration.settings import RestoreSettings
 from cellseg_pipe.segmentation.plan import ImageSource
 
@@ -59,13 +58,7 @@ def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]
     """Return the numbers of the channels that are restored, each once, in the order given."""
     if settings.channels is None:
         return tuple(range(source.n_channels))
-    picks = resolve_channels(
-        settings.channels,
-        names=source.names,
-        n_channels=source.n_channels,
-        n_inputs=source.n_channels,
-        rgb=source.rgb,
-    )
+    picks = source.picks(settings.channels, source.n_channels)
     named = [pick for pick in picks if pick.kind != "zero"]
     if any(pick.kind != "channel" for pick in named):
         raise ValueError(

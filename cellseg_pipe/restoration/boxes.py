@@ -20,6 +20,7 @@ from cellseg_pipe.nets.restore import restored_windows
 from cellseg_pipe.nets.windows import Network, Record, View
 from cellseg_pipe.preprocess import (
     Range,
+    Scale,
     apply_ranges,
     check_finite,
     gather_channels,
@@ -95,15 +96,7 @@ def network_inputs(
     def make(box: Box) -> NDArray[np.float32]:
         needed = plan.scale.source_box(box, plan.shape)
         light = apply_ranges(_light(source, plan, needed), plan.ranges)
-        return resample(
-            light,
-            box=box,
-            origin=needed.start,
-            source_shape=plan.shape,
-            num=plan.scale.num,
-            den=plan.scale.den,
-            threads=threads,
-        )
+        return _resampled(light, box, needed, scale=plan.scale, shape=plan.shape, threads=threads)
 
     return make
 
@@ -188,15 +181,8 @@ def _kept(
     if len(plan.channels) == plan.n_channels and not flat:
         return np.empty((plan.n_channels, *box.shape), np.float32)
     needed = plan.out.source_box(box, plan.shape)
-    return resample(
-        np.asarray(source.read(needed)),
-        box=box,
-        origin=needed.start,
-        source_shape=plan.shape,
-        num=plan.out.num,
-        den=plan.out.den,
-        threads=threads,
-    )
+    pixels = np.asarray(source.read(needed))
+    return _resampled(pixels, box, needed, scale=plan.out, shape=plan.shape, threads=threads)
 
 
 def _light(source: ImageSource, plan: RestorePlan, box: Box) -> NDArray[np.float32]:
@@ -211,15 +197,8 @@ def _light_on(
 ) -> NDArray[np.float32]:
     """Return the channels that are restored as they were, on the result's grid."""
     needed = plan.out.source_box(box, plan.shape)
-    return resample(
-        _light(source, plan, needed),
-        box=box,
-        origin=needed.start,
-        source_shape=plan.shape,
-        num=plan.out.num,
-        den=plan.out.den,
-        threads=threads,
-    )
+    light = _light(source, plan, needed)
+    return _resampled(light, box, needed, scale=plan.out, shape=plan.shape, threads=threads)
 
 
 def _from_windows(
@@ -238,19 +217,34 @@ def _from_windows(
         total /= np.float32(len(plan.views))
 
     def on_result(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return resample(
-            image,
-            box=box,
-            origin=needed.start,
-            source_shape=plan.grid_shape,
-            num=plan.back.num,
-            den=plan.back.den,
-            threads=threads,
+        return _resampled(
+            image, box, needed, scale=plan.back, shape=plan.grid_shape, threads=threads
         )
 
     if not seen.any_stays:
         return on_result(total), np.zeros((n, *box.shape), bool)
     return on_result(total), on_result(seen.restored) == 0
+
+
+def _resampled(
+    pixels: NDArray[Any],
+    box: Box,
+    needed: Box,
+    *,
+    scale: Scale,
+    shape: tuple[int, ...],
+    threads: int | None,
+) -> NDArray[np.float32]:
+    """Bring the pixels of a box that a scale needs to the box itself."""
+    return resample(
+        pixels,
+        box=box,
+        origin=needed.start,
+        source_shape=shape,
+        num=scale.num,
+        den=scale.den,
+        threads=threads,
+    )
 
 
 def _grey(image: NDArray[np.float32], span: Range) -> NDArray[np.float32]:

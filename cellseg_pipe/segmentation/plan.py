@@ -76,6 +76,29 @@ class ImageSource:
         """Of what is seen at a time."""
         return self.shape[int(self.series) :]
 
+    def picks(self, channels: Any, n_inputs: int) -> tuple[Pick, ...]:
+        """Return what each input of a network takes.
+
+        Parameters
+        ----------
+        channels : int, str, None or a sequence of these
+            What the user chose, as `resolve_channels` takes it.
+        n_inputs : int
+            Of the network.
+
+        Returns
+        -------
+        tuple of Pick
+            One per input.
+        """
+        return resolve_channels(
+            channels,
+            names=self.names,
+            n_channels=self.n_channels,
+            n_inputs=n_inputs,
+            rgb=self.rgb,
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -221,13 +244,7 @@ def make_plan(
         The same for the same pixels, however they are stored or cut.
     """
     mode = mode_of(settings, source.shape, network.ndim, series=source.series)
-    picks = resolve_channels(
-        settings.channels,
-        names=source.names,
-        n_channels=source.n_channels,
-        n_inputs=network.n_inputs,
-        rgb=source.rgb,
-    )
+    picks = source.picks(settings.channels, network.n_inputs)
     if any(pick.kind == "stain" for pick in picks):
         _check_shares(source)
     factor = network_diameter_px / diameter_px

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets._info import ModelInfo, stored_info
 from cellseg_pipe.nets.catalog import load_model, resolve
-from cellseg_pipe.preprocess import resolve_channels
 from cellseg_pipe.restoration import (
     RestorePlan,
     RestoreSettings,
@@ -129,13 +128,7 @@ def plan_restoring(unit: UnitRun, source: ImageSource, networks: Networks) -> Re
 
 def _seen_channels(unit: UnitRun, source: ImageSource, n_inputs: int) -> set[int]:
     """Return the channels that the network of a unit sees."""
-    picks = resolve_channels(
-        unit.chosen.settings.get("channels"),
-        names=source.names,
-        n_channels=source.n_channels,
-        n_inputs=n_inputs,
-        rgb=source.rgb,
-    )
+    picks = source.picks(unit.chosen.settings.get("channels"), n_inputs)
     if any(pick.kind in ("grey", "stain") for pick in picks):
         return set(range(source.n_channels))
     return {pick.index for pick in picks if pick.kind == "channel"}
