@@ -158,3 +158,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"{name} needs an IoU above 0, up to 1, got {value}.")
+        if 2 * self.overlap_px > self.window_px:
+            raise ValueError(
+                f"overlap_px needs at most half of window_px ({self.window_px}), got"
+                f" {self.overlap_px}."
+            )

@@ -80,6 +80,7 @@ class Job:
             "diameter_px": float(plan.network.diameter_px or 0),
             "augmentation": plan.augmentation,
             "seed": plan.recipe.seed,
+            "draw": plan.data.draw,
         }
         images = self.images["train"].images
         if plan.restore is None:
@@ -239,6 +240,11 @@ def pairs_of(data: Data) -> tuple[Pair, ...]:
             roots[0], image_suffix=data.image_suffix, labels_suffix=data.labels_suffix
         )
         pairs = split_by_group(found, shares=(0.9, 0.1, 0.0))
+    sets = dict.fromkeys(pair.set for pair in pairs if pair.split == "train")
+    if unknown := sorted(set(data.draw) - set(sets)):
+        raise ValueError(
+            f"data.draw needs sets to train on ({', '.join(sets)}), got {unknown[0]!r}."
+        )
     return tuple(
         replace(
             pair,

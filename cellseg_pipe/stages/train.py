@@ -146,6 +146,7 @@ def _about(job: Job) -> dict[str, Any]:
     }
     if job.segmenter:
         said["restore.segmenter"] = job.segmenter.sha256
+    said["data.draw"] = job.plan.data.draw
     said["data.train"] = hashlib.sha256("\n".join(keys).encode()).hexdigest()
     plain: dict[str, Any] = json.loads(json.dumps(said))
     return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ class Sampler:
         What is done.
     seed : int
         Another seed, other crops.
+    draw : mapping of str to float, optional
+        How many times as often as else a set is drawn.
     """
 
     def __init__(
@@ -62,12 +64,13 @@ class Sampler:
         diameter_px: float,
         augmentation: Augmentation,
         seed: int,
+        draw: Mapping[str, float] | None = None,
     ) -> None:
         self.images = list(images)
         self.diameter_px = diameter_px
         self.augmentation = augmentation
         self.seed = seed
-        self._chances = chances(self.images)
+        self._chances = chances(self.images, draw)
         sizes = [image.diameter_px for image in self.images if math.isfinite(image.diameter_px)]
         # An image without objects is shown at the scale of any other.
         self._usual_px = float(np.median(sizes)) if sizes else diameter_px
@@ -101,13 +104,17 @@ class Sampler:
         return float(self.diameter_px / known * 2 ** rng.uniform(-octaves, octaves))
 
 
-def chances(images: Sequence[Prepared]) -> NDArray[np.float64]:
+def chances(
+    images: Sequence[Prepared], draw: Mapping[str, float] | None = None
+) -> NDArray[np.float64]:
     """Return how often each image is drawn: sets by the root of their number of objects.
 
     Parameters
     ----------
     images : sequence of Prepared
         All images.
+    draw : mapping of str to float, optional
+        How many times as often as that a set is drawn.
 
     Returns
     -------
@@ -118,7 +125,8 @@ def chances(images: Sequence[Prepared]) -> NDArray[np.float64]:
     objects: dict[str, int] = {}
     for image in images:
         objects[image.pair.set] = objects.get(image.pair.set, 0) + image.n_objects
-    weights = np.array([math.sqrt(max(objects[n], 1)) / names.count(n) for n in names])
+    times = dict.fromkeys(names, 1.0) | dict(draw or {})
+    weights = np.array([times[n] * math.sqrt(max(objects[n], 1)) / names.count(n) for n in names])
     return weights / weights.sum()
 
 

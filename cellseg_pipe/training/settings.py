@@ -43,6 +43,8 @@ class Data:
         Folder of prepared images.
     licences : dict of str to str
         Licence of each set, for the model card.
+    draw : dict of str to float
+        How many times as often as else a set is drawn: sets that are harder to learn.
     """
 
     root: Text | list[Text] = "."
@@ -51,6 +53,7 @@ class Data:
     labels_suffix: str = "_masks"
     cache: Text | None = None
     licences: dict[str, str] = field(default_factory=dict)
+    draw: dict[str, Positive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

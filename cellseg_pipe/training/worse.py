@@ -8,7 +8,7 @@ those of the same light.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,8 @@ class WorseSampler(Sampler):
         Another seed, other crops.
     kind : str
         What is to be restored, a name in `LAWS`.
+    draw : mapping of str to float, optional
+        How many times as often as else a set is drawn.
     """
 
     def __init__(
@@ -102,8 +104,11 @@ class WorseSampler(Sampler):
         augmentation: Augmentation,
         seed: int,
         kind: str,
+        draw: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(images, diameter_px=diameter_px, augmentation=augmentation, seed=seed)
+        super().__init__(
+            images, diameter_px=diameter_px, augmentation=augmentation, seed=seed, draw=draw
+        )
         self.laws = LAWS[kind]
 
     def crop(self, step: int, place: int) -> WorseCrop:

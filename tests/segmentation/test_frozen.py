@@ -40,7 +40,7 @@ SETTINGS = {
     "antialias": st.booleans(),
     "augment": st.booleans(),
     "window_px": st.integers(64, 1024),
-    "overlap_px": st.integers(0, 200),
+    "overlap_px": st.integers(0, 32),
     "cellprob_threshold": some(-6, 6),
     "flow_threshold": st.none() | some(0, 3),
     "min_size_px": st.integers(0, 10**6),

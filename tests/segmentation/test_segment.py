@@ -241,6 +241,7 @@ def test_a_constant_image_has_no_cells_and_a_warning(tiny, value, caplog):
         (np.zeros((9, 9), complex), {}, TypeError, "real numbers"),
         (np.full((9, 9), np.nan), {}, ValueError, "finite pixels"),
         (np.ones((9, 9)), {"diameter_px": 0}, ValueError, "diameter_px needs a number above 0"),
+        (np.ones((9, 9)), {"window_px": 64}, ValueError, r"at most half of window_px \(64\), got"),
         (np.ones((9, 9)), {"diameter_px": -3}, ValueError, "diameter_px needs a number above 0"),
         (np.ones((9, 9)), {"diameter_um": 3}, ValueError, "needs the size of a pixel"),
         (np.ones((9, 9)), {"channels": 4}, ValueError, "no channel 4"),

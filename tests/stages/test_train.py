@@ -138,6 +138,12 @@ def test_none_left_is_an_error(work):
         check(read_plan(path))
 
 
+def test_a_set_to_draw_that_is_not_there_is_an_error(work):
+    path = config(work / "train.yaml", data={"draw": {"nucleii": 2}})
+    with pytest.raises(ValueError, match=r"sets to train on \(.*\), got 'nucleii'"):
+        check(read_plan(path))
+
+
 def test_a_run_leaves_all_that_is_promised(work):
     listed = [f"n{n}_img.tif,n{n}_masks.tif,nuclei," for n in range(4)]
     splits = ("train", "train", "tune", "test")

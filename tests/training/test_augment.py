@@ -118,6 +118,7 @@ def test_sets_are_drawn_by_the_root_of_their_objects(make_prepared):
     ]  # fmt: skip
     # 100 objects and 4: 10 to 2, the latter shared by two images.
     np.testing.assert_allclose(chances(images), np.array([10, 1, 1]) / 12)
+    np.testing.assert_allclose(chances(images, {"few": 5.0}), np.array([10, 5, 5]) / 20)
 
 
 def test_empty_crops_have_no_cells_and_the_range_of_an_image(images):
