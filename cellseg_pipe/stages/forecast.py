@@ -12,7 +12,7 @@ from cellseg_pipe.stages import bundle, calibration, prepare
 from cellseg_pipe.stages._bundle_costs import bundle_costs
 from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
 from cellseg_pipe.stages.costs import planned_costs
-from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.layout import keep, lay_out
 from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.opened import open_unit
 from cellseg_pipe.stages.plan import plan_network
@@ -110,7 +110,8 @@ def run(config: Path | str, *, jobs: int = 1, calibrate: bool = False) -> Foreca
         The plans stay: a run begins with them.
     """
     experiment = with_images(load_experiment(config))
-    layout = layout_of(experiment)
+    layout, text = lay_out(experiment)
+    keep(layout, text, begun=False)
     stages, large = [], set(layout.names)
     for unit in (each for each in units_of(experiment) if each.name in large):
         stages += _of_unit(open_unit(experiment, unit), calibrate=calibrate)

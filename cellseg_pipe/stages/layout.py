@@ -112,7 +112,7 @@ def lay_out(
     return layout, text
 
 
-def keep(layout: RunLayout, text: str) -> None:
+def keep(layout: RunLayout, text: str, *, begun: bool = True) -> None:
     """Write down what a run is made of, as that of its folder from now on.
 
     Parameters
@@ -121,12 +121,17 @@ def keep(layout: RunLayout, text: str) -> None:
         The jobs.
     text : str
         The experiment in effect, as YAML.
+    begun : bool
+        Whether the run begins; else the folder stays that of the run that it holds, if any.
     """
+    of_run = [] if begun else _by_age(layout.paths)
     _keep(layout.config, text.encode())
     _keep(layout.file, json.dumps(_plain(layout), indent=1).encode())
     if layout.headers is not None:
         _keep(layout.paths.headers, layout.headers.text.encode())
     os.utime(layout.file)  # the newest one is the run's: an earlier experiment may be taken up
+    for file in of_run[:1]:
+        os.utime(file)
 
 
 def _unit_layouts(experiment: Experiment, units: list[Any]) -> Iterator[UnitLayout]:
@@ -238,10 +243,16 @@ def layouts_in(root: Path) -> list[Path]:
     list of path
         One at least, that of the run first.
     """
-    known = sorted(RunPaths(root).runs.glob("layout-*.json"), key=lambda file: file.stat().st_mtime)
+    known = _by_age(RunPaths(root))
     if not known:
         raise FileNotFoundError(f"{root} holds no run: there is no {root}/runs/layout-*.json.")
-    return known[::-1]
+    return known
+
+
+def _by_age(paths: RunPaths) -> list[Path]:
+    """Return the layouts of a folder, the newest first."""
+    known = paths.runs.glob("layout-*.json")
+    return sorted(known, key=lambda file: file.stat().st_mtime_ns, reverse=True)
 
 
 def open_stages(layout: RunLayout) -> Iterator[tuple[str, StageLayout, list[int]]]:

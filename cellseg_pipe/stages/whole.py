@@ -45,6 +45,8 @@ from cellseg_pipe.tiles import TilePlan
 
 __all__ = ["Whole", "publish_whole", "segment_whole"]
 
+WHOLE_MEND = "Cut small images into tiles, too (tiles.bundle_px: 0), or raise resources.memory_gb."
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -117,7 +119,7 @@ def segment_whole(unit: UnitRun, networks: Networks, *, threads: int | None = No
     decided = decide(unit, engines, source, settings=unit.chosen.settings, threads=threads)
     plan, footprints = decided.plan, [engine.footprint for engine in engines]
     needed = whole_bytes(plan, footprints, pixels_bytes=pixels.nbytes) + more
-    check_fits(Cost(needed), memory_limit(unit), what=unit.name)
+    check_fits(Cost(needed), memory_limit(unit), what=unit.name, mend=WHOLE_MEND)
     answer, cells = decided.run.cells(plan)
     measurer = measurer_of(unit, plan, threads=threads)
     table = table_of_image(cells, pixels[channels], measurer, names=measured_names(unit))

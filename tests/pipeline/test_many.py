@@ -221,6 +221,18 @@ def test_images_that_lack_a_channel(folder):
     assert list(summary_of(chosen)["units"]) == ["c"]
 
 
+def test_an_image_that_does_not_fit_says_what_helps(folder, monkeypatch):
+    needed = whole.whole_bytes
+    monkeypatch.setattr(
+        whole, "whole_bytes",
+        lambda plan, *rest, **more: (plan.shape == SHAPES[2]) * 10**15 + needed(plan, *rest, **more),
+    )  # fmt: skip
+    refused(chosen_of(folder))
+    failed = json.loads((folder.parent / "out" / "failed.json").read_text())
+    assert list(failed) == ["c"]
+    assert "needs about 1000000" in failed["c"] and "tiles.bundle_px: 0" in failed["c"]
+
+
 def test_when_no_image_can_be_opened_the_start_is_refused(folder):
     for path in folder.iterdir():
         path.write_bytes(b"II*\0")

@@ -8,7 +8,7 @@ import pytest
 
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import forecast, jobs, room
-from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.layout import layout_of, read_layout
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.room import Room
 from tests.pipeline.conftest import scene
@@ -51,6 +51,17 @@ def test_only_what_is_left_to_do_counts(tmp_path):
     layout.files("a", "predict").done(0).unlink()
     predict = next(cost for cost in costs if cost["stage"] == "predict")
     assert room.left_to_do(layout) == (predict["disk_bytes"], predict["n_files"])
+
+
+def test_a_forecast_leaves_the_folder_to_the_run_that_it_holds(tmp_path):
+    chosen = small(tmp_path)
+    run(chosen)
+    held = read_layout(tmp_path / "out").config
+    other = small(tmp_path, segment={"cellprob_threshold": 1.0})
+    forecast.run(config_of(other, tmp_path / "b.yaml"))
+    assert read_layout(tmp_path / "out").config == held
+    run(other)
+    assert read_layout(tmp_path / "out").config != held
 
 
 @pytest.fixture
