@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,6 +43,10 @@ MICROMETRES = {
     "mile": 1_609_344_000.0,
     "parsec": 3.0856775814913673e22,
 }
+
+
+# Of a mapped file stays mapped at most about this: what is mapped counts as memory of a job.
+MAPPED_BYTES = 1 << 25
 
 
 class Source(Protocol):
@@ -131,7 +136,24 @@ class ArraySource:
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return a copy of a box."""
-        return np.array(self.pixels[box.slices], self.dtype, order="C", subok=False)
+        part = self.pixels[box.slices]
+        if (mapping := _mapping_of(self.pixels)) is None:
+            return np.array(part, self.dtype, order="C", subok=False)
+        found = np.empty(part.shape, self.dtype)
+        outer = int(np.argmax(part.strides))
+        step = max(1, MAPPED_BYTES // max(1, part.strides[outer]))
+        for first in range(0, part.shape[outer], step):
+            some = (slice(None),) * outer + (slice(first, first + step),)
+            found[some] = part[some]
+            mapping.madvise(mmap.MADV_DONTNEED)
+        return found
+
+
+def _mapping_of(array: Any) -> Any:
+    """Return the mapping of a file whose values an array shows, where it can be let go."""
+    while array is not None and not hasattr(array, "madvise"):
+        array = getattr(array, "base", None)
+    return array
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 import os
 import pickle
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -306,6 +309,33 @@ def test_npy_is_mapped(tmp_path):
     found = image.read(Box((1, 2, 3), (4, 50, 60)))
     np.testing.assert_array_equal(found[0], STACK[1:4, 2:50, 3:60])
     assert found.dtype.isnative and image.chunk == (1, 150, 170)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_of_a_mapped_file_nothing_stays_mapped(tmp_path):
+    """What is mapped counts as memory of the job that reads: slabs across all planes touch all."""
+    planes = np.zeros((96, 512, 512), np.uint16)
+    planes[:, :, 7] = np.arange(96)[:, None]
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")  # 50 MB
+    reading = """
+import re, sys
+from pathlib import Path
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.opening import open_image
+
+def mapped_kb():
+    return int(re.search(r"RssFile:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+
+image = open_image(sys.argv[1], axes="zyx")
+image.read(Box((0, 0, 0), (1, 1, 1)))
+before = mapped_kb()
+found = image.read(Box((0, 0, 0), (96, 512, 9)))
+print(mapped_kb() - before, found[0, 95, 300, 7])
+"""
+    command = [sys.executable, "-c", reading, str(tmp_path / "a.tif")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    more_kb, value = said.stdout.split()
+    assert value == "95" and int(more_kb) < 5_000
 
 
 def test_pictures_are_read_whole(tmp_path):
