@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 
-__all__ = ["Diameter", "Sample", "measure_diameter", "refined", "region_edge", "sample_regions"]
+__all__ = [
+    "Diameter",
+    "Sample",
+    "measure_diameter",
+    "measure_near",
+    "refined",
+    "region_edge",
+    "sample_regions",
+    "sorted_into_classes",
+]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +31,10 @@ TRIALS = range(-2, 4)  # powers of it, about the network's own diameter
 REGION_DIAMETERS = 10.0  # edge of a region, in cells
 REGION_PX = 64  # smallest edge
 MIN_CELLS = 3  # fewer say nothing of a scale
+# Of a part of an image: trials about the diameter of the whole, and the cells that tell its own.
+TRIALS_NEAR = range(-2, 3)
+LEAST_CELLS = 6
+CLASS_RATIO = 1.4  # diameters closer than this need no second scale: a network knows both
 
 
 @dataclass(frozen=True)
@@ -137,13 +150,79 @@ def measure_diameter(
         With its spread.
     """
     trials = [network_diameter_px * STEP**k for k in TRIALS]
+    best = _best(sample_at, trials)
+    if best is None:
+        log.warning("no cells in the sampled regions: the network's own diameter is taken")
+        return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
+    trial, sample = best
+    return refined(sample_at, sample, rounds=2, edge_px=region_edge(trial))
+
+
+def measure_near(sample_at: Callable[[float, int], Sample], near_px: float) -> Diameter | None:
+    """Measure the diameter of the cells of a part of an image, as `measure_diameter`.
+
+    Parameters
+    ----------
+    sample_at : callable
+        Segments regions of this edge as if cells had this diameter.
+    near_px : float
+        Diameter of the cells of the whole: trials are a quarter to four times of it.
+
+    Returns
+    -------
+    Diameter or None
+        None where cells are too few to tell.
+    """
+    best = _best(sample_at, [near_px * STEP**k for k in TRIALS_NEAR])
+    if best is None:
+        return None
+    trial, sample = best
+    found = refined(sample_at, sample, rounds=1, edge_px=region_edge(trial))
+    return found if found.n_cells >= LEAST_CELLS else None
+
+
+def _best(
+    sample_at: Callable[[float, int], Sample], trials: Sequence[float]
+) -> tuple[float, Sample] | None:
+    """Return the trial diameter that explains best what it finds; None if none finds cells."""
     samples = [sample_at(trial, region_edge(trial)) for trial in trials]
     scores = [score(sample, trial) for sample, trial in zip(samples, trials, strict=True)]
     best = int(np.argmax(scores))
-    if scores[best] <= 0:
-        log.warning("no cells in the sampled regions: the network's own diameter is taken")
-        return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
-    return refined(sample_at, samples[best], rounds=2, edge_px=region_edge(trials[best]))
+    return (trials[best], samples[best]) if scores[best] > 0 else None
+
+
+def sorted_into_classes(diameter_px: NDArray[np.float64], *, most: int) -> NDArray[np.int64]:
+    """Sort diameters into classes: the closest are united until few are left, far apart.
+
+    Parameters
+    ----------
+    diameter_px : float64 array [n]
+        One or more.
+    most : int
+        Classes, at most. What is closer than a factor of 1.4 is one class.
+
+    Returns
+    -------
+    int64 array [n]
+        Class of each, from 0 for the smallest; in any order of the diameters the same.
+    """
+    octaves, where = np.unique(np.log2(diameter_px), return_inverse=True)
+    total, count = octaves.copy(), np.bincount(where).astype(np.float64)
+    total *= count
+    first = np.arange(len(octaves))  # of each class, which is a run of ascending diameters
+    while len(first) > 1:
+        gap = np.diff(total / count)
+        # As long as there are too many, what moves the fewest diameters least: one that stands
+        # alone, and may be wrong, is no class of its own.
+        cost = gap * gap / (1 / count[1:] + 1 / count[:-1]) if len(first) > most else gap
+        nearest = int(np.argmin(cost))
+        if len(first) <= most and gap[nearest] >= math.log2(CLASS_RATIO):
+            break
+        total[nearest] += total[nearest + 1]
+        count[nearest] += count[nearest + 1]
+        rest = np.delete(np.arange(len(first)), nearest + 1)
+        total, count, first = total[rest], count[rest], first[rest]
+    return np.searchsorted(first, where.ravel(), "right") - 1
 
 
 def refined(

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cellseg_pipe.diameter import Sample, measure_diameter, region_edge, sample_regions
+from cellseg_pipe.diameter import (
+    Sample,
+    measure_diameter,
+    measure_near,
+    region_edge,
+    sample_regions,
+    sorted_into_classes,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +52,36 @@ def test_a_trial_is_not_better_for_its_larger_regions():
         return Sample(np.full(n, size), np.ones(n), edge_px**2)
 
     assert measure_diameter(sample_at, 18.0).px == 20
+
+
+def test_a_part_with_few_cells_does_not_tell_their_diameter():
+    def sample_of(n):
+        def sample_at(_trial_px, edge_px):
+            return Sample(np.full(n, 30.0), np.ones(n), edge_px**2)
+
+        return sample_at
+
+    assert measure_near(sample_of(20), 15.0).px == 30
+    assert measure_near(sample_of(5), 15.0) is None
+    assert measure_near(sample_of(0), 15.0) is None
+
+
+@given(st.lists(st.floats(4, 200), min_size=1, max_size=30), st.integers(1, 4), st.randoms())
+def test_classes_of_diameters(sizes, most, order):
+    found = sorted_into_classes(np.array(sizes), most=most)
+    assert set(found) == set(range(found.max() + 1)) and found.max() < most
+    turned = list(range(len(sizes)))
+    order.shuffle(turned)
+    again = sorted_into_classes(np.array(sizes)[turned], most=most)
+    np.testing.assert_array_equal(again, found[turned])
+    ascending = np.argsort(sizes)
+    assert (np.diff(found[ascending]) >= 0).all()
+    means = [np.mean(np.log2(np.array(sizes)[found == k])) for k in range(found.max() + 1)]
+    assert (np.diff(means) > np.log2(1.4) - 1e-9).all()
+
+
+def test_one_wrong_diameter_is_no_class_where_there_are_two():
+    sizes = np.array([14, 13.5, 14.2, 15, 14.6, 40, 41, 38, 4.0])
+    assert sorted_into_classes(sizes, most=2).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 0]
+    assert sorted_into_classes(sizes, most=3).tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 0]
+    assert sorted_into_classes(np.array([10, 13.0, 12]), most=4).tolist() == [0, 0, 0]

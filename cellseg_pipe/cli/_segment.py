@@ -15,6 +15,7 @@ __all__ = ["Bar", "add_segment", "file_options", "given", "several"]
 NUMBERS: tuple[tuple[str, type, str, str], ...] = (
     ("diameter-px", float, "D", "diameter of a typical cell in pixels; measured by default"),
     ("diameter-um", float, "D", "the same in µm; the image tells the size of a pixel"),
+    ("diameter-classes", int, "N", "up to so many, each part of an image seen at its own (1)"),
     ("anisotropy", float, "A", "distance of planes over the edge of a pixel (the image's, or 1)"),
     ("cellprob-threshold", float, "T", "logit above which a pixel is in a cell (0)"),
     ("flow-threshold", float, "T", "cells with a larger flow error are dropped; 0: none (0.4)"),

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["CYTOPLASM", "expanded_problems", "related_problems"]
 
 CYTOPLASM = "cytoplasm"  # the target that is made of nuclei and cells
-OF_MODELS = ("model", "side_model", "channels", "diameter_um", "diameter_px", "diameter_by")
+OF_MODELS = (
+    *("model", "side_model", "channels"),
+    *("diameter_um", "diameter_px", "diameter_by", "diameter_classes"),
+)
 
 
 def expanded_problems(experiment: Experiment) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cellseg_pipe.config._classes import classes_problems
 from cellseg_pipe.config._clusters import cluster_problems
 from cellseg_pipe.config._problems import Key, Problem
 from cellseg_pipe.config._relations import expanded_problems, related_problems
@@ -97,6 +98,8 @@ def broken(experiment: Experiment) -> list[Problem]:
     ]
     found += [*expanded_problems(experiment), *related_problems(experiment)]
     found += [*restore_problems(experiment), *cluster_problems(experiment)]
+    segments = [merged(experiment, image)[0] for image in experiment.images]
+    found += classes_problems(experiment, segments)
     return found
 
 

@@ -107,6 +107,9 @@ class Target(Section):
     """The same in pixels, for images that do not tell the size of a pixel."""
     diameter_by: Literal["samples", "style"] = "samples"
     """How auto measures: samples at several scales, or by the model's regression on its style."""
+    diameter_classes: Annotated[int, Field(strict=True, ge=1, le=4)] = 1
+    """Where cells of the parts of an image differ in size: up to so many diameters are measured,
+    and each part is seen at its own. 1: one for all."""
     expand: Text | None = None
     """Name of another target whose labels are grown, instead of running a model: whole cells from
     a stain of nuclei. Ids are those of that target."""

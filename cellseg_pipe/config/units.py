@@ -74,7 +74,8 @@ class UnitSettings:
     ----------
     settings : dict
         Keyword arguments of `segmentation.Settings`. What the image or the model decides is not
-        among them: an automatic diameter, anisotropy, window and percentiles.
+        among them: an automatic diameter, anisotropy, window and percentiles; nor is one class of
+        diameters.
     diameter_um : float or None
         Diameter that needs the size of a pixel to become `diameter_px`.
     anisotropy : float or None
@@ -215,6 +216,8 @@ def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitS
         "percentiles": _number(normalise.percentiles),
         "window_px": _number(experiment.tiles.window_px),
         "diameter_px": _number(diameters.diameter_px),
+        # Runs that were begun before there were classes go on with what they have.
+        "diameter_classes": aim.diameter_classes if aim.diameter_classes > 1 else None,
     }
     settings |= {name: value for name, value in decided.items() if value is not None}
     return UnitSettings(

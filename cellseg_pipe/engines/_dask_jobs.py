@@ -10,7 +10,7 @@ from cellseg_pipe.engines._dask_spread import Found
 from cellseg_pipe.engines._dask_steps import Todo
 from cellseg_pipe.engines._dask_work import Call, job
 from cellseg_pipe.ledger import tiles_found
-from cellseg_pipe.stages._run_layout import PLAN, PLANS, SMALL, RunLayout
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout, is_plan
 from cellseg_pipe.stages.keys import keys_of
 from cellseg_pipe.stages.opened import FAILURES, open_unit
 
@@ -50,7 +50,7 @@ class RunJobs:
 
     def found(self, todo: Todo) -> Found | None:
         """Look how far a job has come; see `Jobs`."""
-        if todo.stage in PLANS or (todo.unit, todo.stage) == (SMALL, PLAN):
+        if is_plan(todo.stage):
             return None
         return Found(*tiles_found(self._layout.files(todo.unit, todo.stage), todo.batch))
 

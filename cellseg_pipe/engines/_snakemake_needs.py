@@ -25,7 +25,7 @@ GROWTH = 1.5  # of memory with each attempt
 CLUSTER_THREADS = 4  # of a job, where the machine that starts it says nothing of those that run it
 NETWORK = ("plan", "predict", "bundle", "train", "restore")
 # Stages that are not predicted themselves, and those that they resemble.
-LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks")
+LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks") | {"rivals": "paint"}
 LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
 LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
 
@@ -223,7 +223,9 @@ class Needs:
             if not costs:
                 return {}
             self._known[unit] = {cost["stage"]: cost for cost in costs}
-        return self._known[unit].get(LIKE.get(stage, stage), {})
+        # A class of diameters has stages of its own, with its number.
+        name = f"{LIKE.get(stage, stage)}{getattr(wildcards, 'number', '')}"
+        return self._known[unit].get(name) or self._known[unit].get(LIKE.get(stage, stage), {})
 
     def _planned_bundle(self, name: str) -> Mapping[str, float]:
         from cellseg_pipe.stages._bundle_costs import bundle_costs  # here: most runs do without

@@ -7,7 +7,7 @@ from typing import Any
 
 from cellseg_pipe.engines._snakemake_needs import NETWORK, Needs
 from cellseg_pipe.machine import available_threads
-from cellseg_pipe.stages._run_layout import RunLayout
+from cellseg_pipe.stages._run_layout import RunLayout, kind_of
 
 __all__ = ["Spreading"]
 
@@ -98,4 +98,4 @@ class Spreading:
         return self._needs.capped(math.ceil(self._batches(wildcards) / workers) * each + waits)
 
     def _gpus(self, wildcards: Any) -> int:
-        return self._workers(wildcards) if wildcards.stage in NETWORK else 0
+        return self._workers(wildcards) if kind_of(wildcards.stage) in NETWORK else 0

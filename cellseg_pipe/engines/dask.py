@@ -18,7 +18,7 @@ from cellseg_pipe.engines._snakemake_needs import NETWORK
 from cellseg_pipe.engines._snakemake_state import lock_of_run
 from cellseg_pipe.paths import RunPaths, safe_name
 from cellseg_pipe.site import load_site
-from cellseg_pipe.stages._run_layout import SMALL, RunLayout
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout, kind_of
 from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.evaluate_run import score
@@ -96,7 +96,7 @@ def spread(config: Path, unit: str, stage: str, *, cores: int | None = None) -> 
             n_jobs=len(steps),
             cores=cores,
             memory_bytes=memory,
-            network=stage in NETWORK,
+            network=kind_of(stage) in NETWORK,
         )
         with open_pool(experiment, needs, name=f"{safe_name(unit)}-{stage}") as pool:
             spreading = Spread(pool, RunJobs(layout, experiment, needs))

@@ -35,7 +35,7 @@ def confidence(
     *,
     logit: NDArray[np.float64],
     flow_error: NDArray[np.float64],
-    typical_px: float,
+    typical_px: float | NDArray[np.float64],
     step_px: Sequence[float],
 ) -> NDArray[np.float64]:
     """Return the probability that a cell is one: that it shares half or more with a true one.
@@ -50,8 +50,9 @@ def confidence(
         Mean over each cell.
     flow_error : float64 array [n]
         Of each cell; nan where it was not asked for, which has a calibration of its own.
-    typical_px : float
-        Diameter of a typical cell, in px of the last axis.
+    typical_px : float or float64 array [n]
+        Diameter of a typical cell, in px of the last axis: one, or that of the part of the image in
+        which each cell lies.
     step_px : sequence of float
         Distance of voxels along each axis, in px of the last one.
 
@@ -92,7 +93,7 @@ def features_of(
     *,
     logit: NDArray[np.float64],
     flow_error: NDArray[np.float64],
-    typical_px: float,
+    typical_px: float | NDArray[np.float64],
     step_px: Sequence[float],
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the confidence of cells is made of.
@@ -105,8 +106,9 @@ def features_of(
         How they spread round its centre, in px of the last axis.
     logit, flow_error : float64 array [n]
         Of each cell; errors 0 where they are not known.
-    typical_px : float
-        Diameter of a typical cell, in px of the last axis.
+    typical_px : float or float64 array [n]
+        Diameter of a typical cell, in px of the last axis: one, or that of the part of the image in
+        which each cell lies.
     step_px : sequence of float
         Distance of voxels along each axis, in px of the last one.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cellseg_pipe.nets.windows import View
 from cellseg_pipe.preprocess import Filters, LocalRanges, Pick, Range, Scale
+from cellseg_pipe.segmentation.fields import Fields
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.settings import Settings
 from cellseg_pipe.tiles import Lattice
@@ -19,7 +20,9 @@ __all__ = ["from_plain", "plan_from_json", "plan_to_json", "to_plain"]
 TAG = "is a"
 KINDS = {
     kind.__name__: kind
-    for kind in (Plan, Settings, Pick, Range, LocalRanges, Filters, Scale, View, Lattice)
+    for kind in (
+        *(Plan, Settings, Pick, Range, LocalRanges, Filters, Scale, View, Lattice, Fields),
+    )
 }
 
 

@@ -31,6 +31,7 @@ from cellseg_pipe.preprocess import (
     sample_boxes,
 )
 from cellseg_pipe.regions import Region
+from cellseg_pipe.segmentation.fields import Fields
 from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["ImageSource", "Inputs", "Plan", "make_plan", "network_source"]
@@ -128,6 +129,8 @@ class Plan:
         Channels of the network's output.
     series : bool
         The planes are times.
+    fields : Fields, optional
+        Where cells are seen at which diameter, if that was asked for.
     region : Region, optional
         Where the peaks of the cells that are meant lie. Nothing else depends on it: the cells are
         those of the whole image.
@@ -144,6 +147,7 @@ class Plan:
     views: tuple[View, ...]
     n_outputs: int
     series: bool = False
+    fields: Fields | None = None
     region: Region | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -161,6 +165,21 @@ class Plan:
         """Of one time of a series: what its cells are measured by."""
         scale = Scale(self.scale.num[1:], self.scale.den[1:])
         return replace(self, mode="2d", shape=self.shape[1:], scale=scale, series=False)
+
+    def typical_px(self, peak: NDArray[np.int64]) -> float | NDArray[np.float64]:
+        """Return the diameter at which cells are seen.
+
+        Parameters
+        ----------
+        peak : int64 array [n, ndim]
+            Of each cell, on the grid that particles walk on.
+
+        Returns
+        -------
+        float or float64 array [n]
+            One for all, or that of the field of each.
+        """
+        return self.diameter_px if self.fields is None else self.fields.typical_px(peak)
 
     @property
     def grid_shape(self) -> tuple[int, ...]:

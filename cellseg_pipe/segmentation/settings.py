@@ -14,6 +14,7 @@ __all__ = ["Mode", "Settings"]
 Mode = Literal["auto", "2d", "planes", "3d"]
 DiameterBy = Literal["samples", "style"]
 Normalise = Literal["global", "local", "off"]
+MOST_CLASSES = 4
 CHOICES = {
     "mode": get_args(Mode),
     "normalise": get_args(Normalise),
@@ -55,6 +56,9 @@ class Settings:
     diameter_by : {"samples", "style"}
         How it is measured: samples are segmented at several scales, or at the one that a regression
         on the network's style suggests, where the model has one.
+    diameter_classes : int
+        Where the parts of an image differ, up to so many diameters are measured, each part is seen
+        at its own, and cells along their borders are joined; from 1, one for all, to 4.
     anisotropy : float
         Distance of planes over the edge of a pixel.
     normalise : {"global", "local", "off"}
@@ -107,6 +111,7 @@ class Settings:
     mode: Mode = "auto"
     diameter_px: float | None = None
     diameter_by: DiameterBy = "samples"
+    diameter_classes: int = 1
     anisotropy: float = 1.0
     normalise: Normalise = "global"
     percentiles: tuple[float, float] | None = None
@@ -148,6 +153,7 @@ class Settings:
                 rule = f"{low} or more" if included else f"above {low}"
                 raise ValueError(f"{name} needs a number {rule}, got {value}.")
         self._check_overlaps()
+        self._check_classes()
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(
                 f"value_range needs two grey values, the lower one first, got {self.value_range}."
@@ -163,3 +169,17 @@ class Settings:
                 f"overlap_px needs at most half of window_px ({self.window_px}), got"
                 f" {self.overlap_px}."
             )
+
+    def _check_classes(self) -> None:
+        n = self.diameter_classes
+        if isinstance(n, bool) or n not in range(1, MOST_CLASSES + 1):
+            raise ValueError(
+                f"diameter_classes needs a whole number from 1 to {MOST_CLASSES}, got {n!r}."
+            )
+        without = {
+            "a diameter that is measured: leave diameter_px out": self.diameter_px is not None,
+            "diameter_by='samples'": self.diameter_by != "samples",
+            "resample=True": not self.resample,
+        }
+        if n > 1 and (lacks := [name for name, is_so in without.items() if is_so]):
+            raise ValueError(f"diameter_classes={n} needs {' and '.join(lacks)}.")

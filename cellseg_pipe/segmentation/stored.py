@@ -14,6 +14,7 @@ from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.kernels import Matches, Pairs, Sums
 from cellseg_pipe.nets.windows import Record, View, nothing
 from cellseg_pipe.segmentation.cells import Rows
+from cellseg_pipe.segmentation.joining import Shared
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import Records
 from cellseg_pipe.segmentation.tiled import Found
@@ -162,7 +163,7 @@ def found_from_bytes(blob: bytes) -> Found:
     return Found(box=box, **fields)
 
 
-def tables_to_bytes(**tables: Rows | Sums | Pairs | Matches | NDArray[Any]) -> bytes:
+def tables_to_bytes(**tables: Rows | Sums | Pairs | Shared | Matches | NDArray[Any]) -> bytes:
     """Return the bytes of tables by name.
 
     Parameters

@@ -70,7 +70,7 @@ def table_of(
         covariances(sums, measurer.proportions),
         logit=rows.logit,
         flow_error=rows.flow_error,
-        typical_px=plan.diameter_px,
+        typical_px=plan.typical_px(rows.peak),
         step_px=measurer.proportions,
     )
     on_border = ((sums.start <= 0) | (sums.stop >= plan.shape)).any(axis=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,25 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellseg_pipe.diameter import (
-    Diameter,
-    Sample,
-    measure_diameter,
-    refined,
-    region_edge,
-    sample_regions,
-)
-from cellseg_pipe.geometry import Box
+from cellseg_pipe.diameter import Diameter
 from cellseg_pipe.io.regions import region_of
-from cellseg_pipe.kernels import border_objects, diameter_px
-from cellseg_pipe.preprocess import Range
-from cellseg_pipe.segmentation.cells import Cells, cells_of
+from cellseg_pipe.segmentation.cells import Cells
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.measuring import Measuring, measurer_for
 from cellseg_pipe.segmentation.memory import check_memory
-from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
-from cellseg_pipe.segmentation.predict import Answer, on_walked_grid, records_of
-from cellseg_pipe.segmentation.scope import only_needed
+from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.predict import Answer
+from cellseg_pipe.segmentation.run import Run
 from cellseg_pipe.segmentation.settings import Settings
 from cellseg_pipe.segmentation.table import table_of_image
 
@@ -39,28 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Segmentation", "segment", "segment_many"]
 
 log = logging.getLogger(__name__)
-# How samples are segmented to measure the diameter, whatever is set for the cells: a threshold
-# that changes must not change what the network sees.
-MEASURING: dict[str, Any] = {
-    "mode": "2d",
-    "augment": False,
-    **{
-        name: getattr(Settings(), name)
-        for name in (
-            "cellprob_threshold",
-            "flow_threshold",
-            "min_size_px",
-            "max_size_px",
-            "niter",
-            "following",
-            "sampling",
-            "reach_px",
-            "resample",
-            "fill",
-            "keep_border",
-        )
-    },
-}
 SHARE_DROPPED = 0.01  # of the foreground, beyond which it is worth a warning
 
 
@@ -198,9 +165,8 @@ def segment(
         meant = region_of(region, shape=source.shape, spacing_um=spacing_um)
     nets = (engine, sides) if sides else (engine,)
     run = Run(source, chosen, nets, threads)
-    measured = None if chosen.diameter_px else run.measured_diameter()
-    diameter = chosen.diameter_px or (measured.px if measured else engine.diameter_px)
-    plan = replace(run.plan(diameter), region=meant)
+    plan, measured = run.decided()
+    plan = replace(plan, region=meant)
     check_memory(plan)
     answer, cells = run.cells(plan, progress)
     warnings = [*flat_inputs(plan), *left_out(plan, answer, cells)]
@@ -214,7 +180,7 @@ def segment(
         logit=answer.logit,
         style=answer.style,
         table=table_of_image(cells, pixels, measurer_for(plan, wanted, threads), names=names),
-        diameter_px=diameter,
+        diameter_px=plan.diameter_px,
         diameter=measured,
         plan=plan,
         numerics=engine.numerics,
@@ -285,86 +251,6 @@ def segment_many(
     for image in images:
         pixels, own = image if isinstance(image, tuple) else (image, {})
         yield segment(pixels, **{"model": engine, **settings, **own})
-
-
-@dataclass(frozen=True)
-class Run:
-    """One image with its networks: plans and carries out at any diameter."""
-
-    source: ImageSource
-    settings: Settings
-    nets: tuple[AnyEngine, ...]
-    threads: int | None
-
-    def plan(self, diameter: float, ranges: tuple[Range, ...] | None = None) -> Plan:
-        """Freeze everything for a diameter, with ranges that are known or are measured."""
-        return make_plan(
-            self.source,
-            self.settings,
-            network=self.nets[0].architecture,
-            diameter_px=diameter,
-            network_diameter_px=self.nets[0].diameter_px,
-            ranges=ranges,
-        )
-
-    def cells(
-        self, plan: Plan, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Answer, Cells]:
-        """Return the network's answer for the whole image, and its cells."""
-        total, done = sum(len(view.lattice) for view in plan.views), 0
-
-        def count(n: int) -> None:
-            nonlocal done
-            done += n
-            if progress:
-                progress(done, total)
-
-        make = only_needed(network_source(self.source, plan, threads=self.threads), plan)
-        records = records_of(self.nets, make, plan, progress=count)
-        box = Box.of(plan.walk_shape)
-        answer = on_walked_grid(records, plan, box)
-        return answer, cells_of(answer, plan, threads=self.threads)
-
-    def measured_diameter(self) -> Diameter:
-        """Segment samples of the image at several scales; grey values as in the whole image."""
-        engine = self.nets[0]
-        ranges = self.plan(engine.diameter_px).ranges
-        styles: list[NDArray[np.float32]] = []
-
-        def sample_at(trial: float, edge_px: int) -> Sample:
-            regions = sample_regions(self.source.shape, edge_px)
-            parts = [self._sample(box, trial, ranges) for box in regions]
-            styles.extend(part[2] for part in parts)
-            sizes, qualities = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-            return Sample(sizes, qualities, sum(math.prod(box.shape) for box in regions))
-
-        if self.settings.diameter_by == "samples":
-            return measure_diameter(sample_at, engine.diameter_px)
-        if engine.size is None:
-            raise ValueError(
-                f"diameter_by='style' needs a model with a size regression, and"
-                f" {engine.name} has none. Give diameter_px, or diameter_by='samples'."
-            )
-        sample_at(engine.diameter_px, region_edge(engine.diameter_px))
-        guess = engine.size.diameter_px(np.mean(styles, axis=0))
-        return refined(sample_at, Sample(np.array([guess]), np.ones(1), 1), rounds=1)
-
-    def _sample(self, box: Box, trial: float, ranges: Any) -> tuple[NDArray[Any], ...]:
-        """Return diameters and qualities of the cells inside one region, and its style."""
-        flat = self.source.read(box)
-        pixels = flat.reshape(flat.shape[0], *box.shape[-2:])
-        region = source_of(pixels, self.source.names, rgb=self.source.rgb)
-        alone = replace(self.settings, **MEASURING)
-        part = replace(self, source=region, settings=alone)
-        # A grid of local ranges fits no other image: the region gets its own.
-        plan = part.plan(trial, ranges if isinstance(ranges, tuple) else None)
-        answer, cells = part.cells(plan)
-        rows = cells.rows
-        inside = ~np.isin(rows.id, border_objects(cells.labels))
-        areas = np.bincount(cells.labels.ravel(), minlength=rows.id.size + 1)[1:]
-        error = np.nan_to_num(rows.flow_error)
-        quality = rows.probability * np.clip(1 - error / 0.4, 0, 1)
-        return diameter_px(areas[inside], 2), quality[inside], answer.style
 
 
 def flat_inputs(plan: Plan) -> Iterator[str]:

@@ -12,7 +12,7 @@ from cellseg_pipe.stages._hashes import hash_of
 if TYPE_CHECKING:
     from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["CELL_SETTINGS", "GROUP", "OF_NETWORKS", "own_digests"]
+__all__ = ["CELL_SETTINGS", "GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
@@ -38,11 +38,14 @@ CELL_SETTINGS = (
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.
 OF_NETWORKS = ("prepare", "plan", "predict", "masks", "seams", "number", "link", "chain")
+# Those that a unit has for each class of diameters, with its number, where it has several.
+OF_CLASSES = ("plan", "predict", "tiles", "masks", "number")
 # Which hash a stage goes by.
 GROUP = {
     "plan": "predict",
     "tiles": "masks",
     "seams": "masks",
+    "rivals": "joined",
     "number": "joined",
     "link": "joined",
     "chain": "joined",
@@ -66,11 +69,20 @@ def own_digests(unit: UnitRun) -> dict[str, str]:
     dict of str to str
         By group of stages.
     """
+    if unit.part is not None:
+        return _class_digests(unit, unit.part)
     found = _made_digests(unit) if unit.sources else _network_digests(unit)
     said = unit.experiment
     labels = hash_of(found["joined"], unit.version, unit.unit.target, unit.batches["paint"])
     measure = hash_of(labels, said.measure.model_dump())
     return found | {"labels": labels, "measure": measure}
+
+
+def _class_digests(unit: UnitRun, part: int) -> dict[str, str]:
+    of_all = unit.whole.own_digests
+    found = {group: hash_of(of_all[group], part) for group in ("masks", "joined")}
+    near = [unit.chosen.settings[name] for name in WINDOW_SETTINGS]
+    return found | {"predict": hash_of(of_all["predict"], part, near)}
 
 
 def _made_digests(unit: UnitRun) -> dict[str, str]:

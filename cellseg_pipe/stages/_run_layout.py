@@ -10,13 +10,54 @@ from pathlib import Path
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.paths import RunPaths, StagePaths
 
-__all__ = ["BUNDLE", "PLAN", "PLANS", "SMALL", "RunLayout", "StageLayout", "UnitLayout"]
+__all__ = [
+    "BUNDLE",
+    "PLAN",
+    "SMALL",
+    "RunLayout",
+    "StageLayout",
+    "UnitLayout",
+    "is_plan",
+    "kind_of",
+]
 
 # Stages of one job that make a JSON file of their own.
 PLANS = ("prepare", "plan", "tiles", "audit")
 MANY = 1 << 13  # pairs of jobs that wait for each other, which a workflow manager lists quickly
 PLAN, BUNDLE = "plan", "bundle"  # of small images: the stages of the latter are numbered
 SMALL = "small images"  # stands for their units: no image has a name with a space
+
+
+def kind_of(stage: str) -> str:
+    """Return the name of the rule that runs a stage.
+
+    Parameters
+    ----------
+    stage : str
+        Its name; that of a level, a class of diameters or a bundle has a number.
+
+    Returns
+    -------
+    str
+        Without the number, or what stands for it.
+    """
+    return stage.removesuffix("{number}").rstrip("0123456789")
+
+
+def is_plan(stage: str) -> bool:
+    """Return whether a stage is one job that makes a JSON file of its own.
+
+    Parameters
+    ----------
+    stage : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        Otherwise its batches leave marks.
+    """
+    return kind_of(stage) in PLANS
 
 
 @dataclass(frozen=True)
@@ -49,7 +90,7 @@ class StageLayout:
     @property
     def kind(self) -> str:
         """Name of the rule that runs it: one for all levels."""
-        return self.name.rstrip("0123456789")
+        return kind_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -232,7 +273,7 @@ class RunLayout:
             One per job.
         """
         files = self.files(unit, stage)
-        if stage in PLANS:
+        if is_plan(stage):
             return [self.inside(files.plan)]
         n_batches = self.unit(unit).stage(stage).n_batches
         return [self.inside(files.done(batch)) for batch in range(n_batches)]
@@ -289,7 +330,7 @@ class RunLayout:
             With `{unit}`, `{digest}` and, where there are several jobs, `{batch}`.
         """
         folder = f"{self.inside(self.paths.runs)}/{{unit}}/{stage}-{{digest}}"
-        return f"{folder}/{stage}.json" if stage in PLANS else f"{folder}/done/{{batch}}.json"
+        return f"{folder}/{stage}.json" if is_plan(stage) else f"{folder}/done/{{batch}}.json"
 
     def inside(self, path: Path) -> str:
         """Return the name of a file as seen from the run's folder: a run may be moved.

@@ -67,6 +67,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+PLANNED = ("diameter_px", "diameter", "diameter_classes", "models", "numerics")  # and told
 SEAMS_CHECKED = 6
 SEAM_PX = {"2d": (256, 256), "planes": (1, 256, 256), "3d": (32, 64, 64)}
 
@@ -93,7 +94,8 @@ def run(unit: UnitRun) -> dict[str, Any]:
         return json.loads(paths.plan.read_text())
     frozen, tiling = read_frozen(unit.stage("plan")), read_tiling(unit.stage("tiles"))
     n_bytes = check_stored(unit)
-    seams = list(check_seams(unit, tiling))
+    tilings = [(part, read_tiling(part.stage("tiles"))) for part in _parts(unit)]
+    seams = [seam for part, cut in tilings for seam in check_seams(part, cut)]
     others = _other_numerics(unit, tiling)
     tiles = {"n": len(tiling.tiles), "core": tiling.tiles.core, "halo": tiling.tiles.halo}
     found = {
@@ -103,7 +105,7 @@ def run(unit: UnitRun) -> dict[str, Any]:
         "seams": {"checked": len(seams), "cells": sum(seam["cells"] for seam in seams)},
         **_counted(unit, tiling),
         **related_facts(unit),
-        **{name: frozen.facts[name] for name in ("diameter_px", "diameter", "models", "numerics")},
+        **{name: frozen.facts[name] for name in PLANNED if name in frozen.facts},
         **restored_facts(frozen.restoring, frozen.facts.get("restorer"), unit.image.channel_names),
         "warnings": frozen.facts["warnings"] + [f"some jobs ran as {other}" for other in others],
     }
@@ -158,8 +160,14 @@ def described(unit: UnitRun, plan: Plan, *, tiles: dict[str, Any]) -> dict[str, 
 
 def _other_numerics(unit: UnitRun, tiling: Tiling) -> list[str]:
     """Return how machines computed that were let in though they differ from that of the plan."""
-    windows = Records(unit.stage("predict"), tiling.n_predict)
-    return sorted({info["numerics"] for _, info in windows.infos() if "numerics" in info})
+    seen = (Records(part.stage("predict"), tiling.n_predict) for part in _parts(unit))
+    infos = (info for windows in seen for _, info in windows.infos())
+    return sorted({info["numerics"] for info in infos if "numerics" in info})
+
+
+def _parts(unit: UnitRun) -> tuple[UnitRun, ...]:
+    """Return what has windows and tiles of its own: the classes of diameters, or the unit."""
+    return unit.origin.parts or (unit,)
 
 
 def withdraw(unit: UnitRun) -> None:
@@ -377,7 +385,8 @@ def _counted(unit: UnitRun, tiling: Tiling) -> dict[str, Any]:
 
     With exact seams particles that count for no cell, else cells that an edge cuts.
     """
-    infos = [info for _, info in Records(unit.stage("masks"), tiling.n_masks).infos()]
+    tiles = [Records(part.stage("masks"), tiling.n_masks) for part in _parts(unit)]
+    infos = [info for part in tiles for _, info in part.infos()]
     if tiling.seams == "iou":
         return {"cut_views": sum(info["n_cut"] for info in infos)}
     names = ("n_too_far", "n_over_edge")

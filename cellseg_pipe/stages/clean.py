@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cellseg_pipe.ledger import read_done
 from cellseg_pipe.paths import RunPaths, StagePaths
-from cellseg_pipe.stages.layout import PLANS, RunLayout, layouts_in, read_layout
+from cellseg_pipe.stages._run_layout import is_plan
+from cellseg_pipe.stages.layout import RunLayout, layouts_in, read_layout
 
 __all__ = ["Leftover", "find", "remove", "text_of"]
 
@@ -180,7 +181,7 @@ def _temporary(paths: RunPaths, layouts: list[RunLayout]) -> Iterator[Path]:
 def _attempts(layouts: list[RunLayout]) -> Iterator[Path]:
     """Yield records of attempts that finished batches do not count."""
     for files, n_batches in _stages(layouts):
-        if files.stage in PLANS:
+        if is_plan(files.stage):
             continue
         for batch, tokens in files.attempts().items():
             if batch >= n_batches or not files.done(batch).exists():
@@ -201,7 +202,7 @@ def _scratch(layouts: list[RunLayout]) -> Iterator[Path]:
             continue
         for stage in layout.unit(name).stages:
             root = layout.files(name, stage.name).root
-            if stage.name in SCRATCH and root.exists():
+            if stage.kind in SCRATCH and root.exists():
                 yield root
 
 

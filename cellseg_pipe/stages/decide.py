@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.diameter import Diameter
 from cellseg_pipe.segmentation.plan import ImageSource, Plan
-from cellseg_pipe.segmentation.whole import Run, flat_inputs, settings_for
+from cellseg_pipe.segmentation.run import Run
+from cellseg_pipe.segmentation.whole import flat_inputs, settings_for
 from cellseg_pipe.stages.unit import UnitRun
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class Decided:
     def facts(self) -> dict[str, Any]:
         """Diameter and warnings, as JSON."""
         measured = None if self.measured is None else dataclasses.asdict(self.measured)
+        fields = self.plan.fields
         return {
             "diameter_px": self.plan.diameter_px,
             "diameter": measured,
+            **({} if fields is None else {"diameter_classes": fields.facts}),
             "warnings": list(self.warnings),
         }
 
@@ -86,9 +89,7 @@ def decide(
         diameter_um=unit.chosen.diameter_um,
     )
     run = Run(source, chosen, engines, threads)
-    measured = None if chosen.diameter_px else run.measured_diameter()
-    px = chosen.diameter_px or (measured.px if measured else engines[0].diameter_px)
-    plan = run.plan(px)
+    plan, measured = run.decided()
     if plan.mode != unit.mode:
         raise ValueError(
             f"{unit.name}: mode auto was taken as {unit.mode}, the network wants {plan.mode}. Set"
@@ -97,6 +98,7 @@ def decide(
     warnings = [*flat_inputs(plan)]
     if measured is not None and measured.n_cells == 0:
         warnings.append(
-            f"no cells were found to measure the diameter on: the model's own, {px:g} px, is taken"
+            "no cells were found to measure the diameter on: the model's own,"
+            f" {plan.diameter_px:g} px, is taken"
         )
     return Decided(run, plan, measured, tuple(warnings))

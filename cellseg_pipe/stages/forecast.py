@@ -126,6 +126,9 @@ def _of_unit(unit: UnitRun, *, calibrate: bool) -> list[tuple[str, StageCost]]:
         if unit.needs_copy:
             prepare.run(unit)
         plan_network(unit)
+    for part in unit.parts:
+        plan_network(part)
+        plan_tiles(part)
     plan_tiles(unit)
     if calibrate and not unit.sources:
         calibration.run(unit)

@@ -15,6 +15,7 @@ from cellseg_pipe.stages import (
     audit,
     bundle,
     chain,
+    classes,
     made,
     masks,
     measure,
@@ -51,7 +52,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 LEVEL = "level"
-NETWORK = ("plan", "predict")
+NETWORK = ("plan", "predict")  # with a number those of a class of diameters
+DIGITS = "0123456789"
 # What comes when all units of an image are painted and measured, and in which order.
 LATER = {"overlap": 0, "match": 0, "compartments": 0, "judge": 1, "sift": 1, "audit": 2}
 
@@ -114,15 +116,28 @@ def _network_jobs(unit: UnitRun) -> Iterator[Job]:
     if unit.needs_copy:
         yield Job("prepare", 0, unit.stage("prepare").plan)
     yield Job("plan", 0, unit.stage("plan").plan)
-    yield from _batches(unit, "predict", unit.batches["predict"])
-    yield Job("tiles", 0, unit.stage("tiles").plan)
-    yield from _batches(unit, "masks", unit.batches["masks"])
+    for k in range(1, len(unit.parts) + 1):
+        yield Job(f"plan{k}", 0, unit.stage(f"plan{k}").plan)
+        yield from _tile_jobs(unit, str(k))
+        yield from _batches(unit, f"number{k}", 1)
+    if unit.parts:
+        yield Job("tiles", 0, unit.stage("tiles").plan)
+        yield from _batches(unit, "rivals", unit.batches["masks"])
+    else:
+        yield from _tile_jobs(unit)
     if unit.experiment.stitch.seams == "iou":
         yield from _batches(unit, "seams", unit.batches["masks"])
     yield from _batches(unit, "number", 1)
     if unit.is_chained:
         yield from _batches(unit, "link", unit.batches["masks"])
         yield from _batches(unit, "chain", 1)
+
+
+def _tile_jobs(unit: UnitRun, number: str = "") -> Iterator[Job]:
+    """Yield the jobs that find the cells of tiles, of one class of diameters if it has a number."""
+    yield from _batches(unit, f"predict{number}", unit.batches["predict"])
+    yield Job(f"tiles{number}", 0, unit.stage(f"tiles{number}").plan)
+    yield from _batches(unit, f"masks{number}", unit.batches["masks"])
 
 
 def all_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
@@ -209,6 +224,7 @@ def run_job(
 
 def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Callable[[], object]:
     """Return what does a job; it refuses a stage that there is not."""
+    unit, stage = unit.named(stage)
     at = unit.stage
     runs: dict[str, Callable[[], object]] = {
         "prepare": lambda: prepare.run(unit),
@@ -225,13 +241,8 @@ def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Call
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
         "seams": lambda: number.run_seams(at("tiles"), at("masks"), at("seams"), batch=batch),
-        "number": lambda: number.run(
-            at("tiles"),
-            at("masks"),
-            at("number"),
-            seams_paths=at("seams"),
-            seam_iou=unit.experiment.stitch.seam_iou,
-        ),
+        "rivals": lambda: classes.run_rivals(unit, batch=batch, threads=threads),
+        "number": lambda: _number(unit),
         "link": lambda: chain.run_link(unit, batch=batch),
         "chain": lambda: chain.run(unit),
         "paint": lambda: made.run_paint(unit, batch=batch, threads=threads),
@@ -250,6 +261,20 @@ def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Call
     if stage not in runs:
         raise ValueError(f"there is no stage {stage!r}; stages are {', '.join(runs)}.")
     return runs[stage]
+
+
+def _number(unit: UnitRun) -> None:
+    """Give cells their numbers; where a unit has classes of diameters, those that stay."""
+    if unit.parts:
+        classes.run_number(unit)
+        return
+    number.run(
+        unit.stage("tiles"),
+        unit.stage("masks"),
+        unit.stage("number"),
+        seams_paths=unit.stage("seams"),
+        seam_iou=unit.experiment.stitch.seam_iou,
+    )
 
 
 def _tiles(unit: UnitRun) -> None:
@@ -286,7 +311,7 @@ def run_one(
         From when on it is measured; by default from now.
     """
     experiment = load_experiment(config)
-    if threads is not None and (stage in NETWORK or stage.startswith(BUNDLE)):
+    if threads is not None and (stage.rstrip(DIGITS) in NETWORK or stage.startswith(BUNDLE)):
         import torch  # here: other jobs do without, and begin sooner
 
         torch.set_num_threads(threads)

@@ -14,7 +14,7 @@ from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["keys_of"]
 
-OF_TILES = ("masks", "seams", "link", "measure", "compartments")
+OF_TILES = ("masks", "rivals", "seams", "link", "measure", "compartments")
 OF_BOXES = ("paint", "overlap", "qc")
 
 
@@ -35,6 +35,7 @@ def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
     iterable of int
         Keys of its ledger; none of `sift`, whose pieces are of several levels.
     """
+    unit, stage = unit.named(stage)
     if stage == "predict":
         frozen = read_frozen(unit.stage("plan"))
         return window_batch(frozen.plan, batch, frozen.facts["n_batches"])

@@ -14,11 +14,10 @@ from cellseg_pipe.config import Experiment, dump, experiment_of, with_images
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import RunPaths
-from cellseg_pipe.stages._run_layout import PLANS, SMALL, RunLayout, StageLayout, UnitLayout
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout, StageLayout, UnitLayout, kind_of
 from cellseg_pipe.stages.relation import made_needs, readers_of, related_needs
 
 __all__ = [
-    "PLANS",
     "RunLayout",
     "StageLayout",
     "UnitLayout",
@@ -151,8 +150,7 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
     needs = made_needs(unit) if unit.sources else _network_needs(unit)
     # What reads records of tiles and windows says so: `cellseg clean` may have taken them.
-    of_origin = f"{unit.origin.name}/" if unit.sources else ""
-    needs |= {"measure": ("paint", f"{of_origin}masks"), "level1": ("paint",)}
+    needs |= {"measure": ("paint", *_records(unit, "masks")), "level1": ("paint",)}
     top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
     for level in range(2, unit.n_levels):
         needs[f"level{level}"] = (f"level{level - 1}",)
@@ -161,13 +159,20 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
     needs |= related_needs(unit)
     needs |= _qc_needs(unit, top)
     looked = (stage for stage in ("qc", "sift") if stage in needs)
-    records = (f"{of_origin}predict", f"{of_origin}masks")
+    records = (*_records(unit, "predict"), *_records(unit, "masks"))
     needs["audit"] = ("measure", top, *looked, *records, *readers_of(unit))
-    as_many = dict.fromkeys(("seams", "link", "measure", "compartments"), "masks")
+    as_many = dict.fromkeys(("seams", "link", "rivals", "measure", "compartments"), "masks")
     as_many |= dict.fromkeys(("overlap", "qc", "sift"), "paint")
     for stage, before in needs.items():
-        n_batches = unit.batches.get(as_many.get(stage, stage), 1)
+        n_batches = unit.batches.get(as_many.get(stage, kind_of(stage)), 1)
         yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
+
+
+def _records(unit: Any, stage: str) -> tuple[str, ...]:
+    """Return the stages that made what a stage keeps: of each class, or those of another unit."""
+    numbers = range(1, len(unit.origin.parts) + 1)
+    names = [f"{stage}{number}" for number in numbers] or [stage]
+    return tuple(f"{unit.origin.name}/{name}" if unit.sources else name for name in names)
 
 
 def _qc_needs(unit: Any, top: str) -> dict[str, tuple[str, ...]]:
@@ -184,9 +189,14 @@ def _qc_needs(unit: Any, top: str) -> dict[str, tuple[str, ...]]:
 def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
     """Return what the stages need that lead from pixels to labels."""
     planes, iou = unit.is_chained, unit.experiment.stitch.seams == "iou"
-    return {
+    planned: dict[str, tuple[str, ...]] = {
         **({"prepare": ()} if unit.needs_copy else {}),
         "plan": ("prepare",) if unit.needs_copy else (),
+    }
+    if unit.parts:
+        return planned | _class_needs(len(unit.parts))
+    return {
+        **planned,
         "predict": ("plan",),
         "tiles": ("plan",),
         "masks": ("tiles", "predict"),
@@ -194,6 +204,29 @@ def _network_needs(unit: Any) -> dict[str, tuple[str, ...]]:
         "number": ("seams",) if iou else ("masks",),
         **({"link": ("number", "masks"), "chain": ("link", "masks")} if planes else {}),
         "paint": ("chain", "masks") if planes else ("number", "masks"),
+    }
+
+
+def _class_needs(n_classes: int) -> dict[str, tuple[str, ...]]:
+    """Return what the stages of classes of diameters need, and those that join their cells."""
+    needs: dict[str, tuple[str, ...]] = {}
+    for k in range(1, n_classes + 1):
+        needs |= {
+            f"plan{k}": ("plan",),
+            f"predict{k}": (f"plan{k}",),
+            f"tiles{k}": (f"plan{k}",),
+            f"masks{k}": (f"tiles{k}", f"predict{k}"),
+            f"number{k}": (f"masks{k}",),
+        }
+    every = {
+        stage: tuple(f"{stage}{k}" for k in range(1, n_classes + 1))
+        for stage in ("tiles", "masks", "number")
+    }
+    return needs | {
+        "tiles": every["tiles"],
+        "rivals": ("tiles", *every["number"], *every["masks"]),
+        "number": ("rivals", *every["masks"]),
+        "paint": ("number", *every["masks"]),
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.ledger import Batch, Records, Sync, open_batch
 from cellseg_pipe.paths import StagePaths
+from cellseg_pipe.segmentation.joining import Settled
 from cellseg_pipe.segmentation.seams import (
     Gatherer,
     Nodes,
@@ -22,12 +23,13 @@ from cellseg_pipe.segmentation.seams import (
     view_from_bytes,
 )
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
+from cellseg_pipe.stages.joined import JoinedTiles
 from cellseg_pipe.stages.tiles import FoundTiles, SeenTiles
 from cellseg_pipe.stages.tiling import Tiling, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid, first_ids
 
-__all__ = ["numbered_tiles", "run", "run_seams"]
+__all__ = ["class_tiles", "counts_of_blocks", "numbered_tiles", "run", "run_seams"]
 
 RARELY = Sync(every_tiles=4096)  # what this job makes takes less time to make again
 
@@ -97,17 +99,33 @@ def run(
             if tiling.seams == "iou":
                 _join(tiling, Records(seams_paths, tiling.n_masks), work, seam_iou=seam_iou)
             else:
-                first = _first(tiling, Records(masks_paths, tiling.n_masks))
-                work.add(0, pack({"first": first}))
+                counts = _counts(tiling, Records(masks_paths, tiling.n_masks))
+                work.add(0, pack({"first": first_ids(counts)}))
         work.finish()
 
 
-def _first(tiling: Tiling, masks: Records) -> NDArray[np.int64]:
-    """Return the number of the first cell of each block."""
+def counts_of_blocks(unit: UnitRun) -> NDArray[np.int64]:
+    """Return how many numbered cells each block of an image has.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        Whose tiles know their cells whole.
+
+    Returns
+    -------
+    int64 array [n_blocks]
+        In C order.
+    """
+    tiling = read_tiling(unit.stage("tiles"))
+    return _counts(tiling, Records(unit.stage("masks"), tiling.n_masks))
+
+
+def _counts(tiling: Tiling, masks: Records) -> NDArray[np.int64]:
     counts = np.zeros(len(Grid(tiling.plan.walk_shape, BLOCK_PX[tiling.plan.mode])), np.int64)
     for _, info in masks.infos():
         np.add.at(counts, info["blocks"], info["counts"])
-    return first_ids(counts)
+    return counts
 
 
 def _join(tiling: Tiling, seams: Records, work: Batch, *, seam_iou: float) -> None:
@@ -135,7 +153,7 @@ def _nodes(seams: Records, numbers: list[int]) -> Iterator[Nodes]:
         yield seams_from_bytes(seams.read(number), number)[0]
 
 
-def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles:
+def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles | JoinedTiles:
     """Return the cells of a unit's tiles under the numbers that `run` gave them.
 
     Parameters
@@ -147,11 +165,36 @@ def numbered_tiles(unit: UnitRun, tiling: Tiling) -> FoundTiles | SeenTiles:
 
     Returns
     -------
-    FoundTiles or SeenTiles
-        As tiles are joined.
+    FoundTiles, SeenTiles or JoinedTiles
+        As tiles, or classes of diameters, are joined.
     """
+    if unit.origin.parts:
+        known, _ = unpack(Records(unit.stage("number"), 1).read(0))
+        first = known.pop("first")
+        return JoinedTiles(tiling, class_tiles(unit.origin), settled=Settled(**known), first=first)
     masks = Records(unit.stage("masks"), tiling.n_masks)
     numbered = Records(unit.stage("number"), 1)
     if tiling.seams == "iou":
         return SeenTiles(tiling, masks, numbered)
     return FoundTiles(tiling, masks, unpack(numbered.read(0))[0]["first"])
+
+
+def class_tiles(unit: UnitRun) -> list[FoundTiles]:
+    """Return the cells of each class of diameters under the numbers that they have in it.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        With several classes.
+
+    Returns
+    -------
+    list of FoundTiles
+        One for each class, also where it has no cells.
+    """
+    found = []
+    for part in unit.parts:
+        tiles = numbered_tiles(part, read_tiling(part.stage("tiles")))
+        assert isinstance(tiles, FoundTiles)  # seams are exact where there are classes
+        found.append(tiles)
+    return found

@@ -130,6 +130,7 @@ def open_unit(
     check_one_time(image)
     found = unit_of_image(experiment, unit, image)
     _check_series(found)
+    _check_classes(found)
     check_restoring(found)
     return found
 
@@ -155,6 +156,15 @@ def _check_series(unit: UnitRun) -> None:
         raise ValueError(
             f"{image.path} is a series of {image.shape[0]} times that can only be read as a whole."
             " Save it as OME-Zarr, or as a TIFF without compression or in tiles."
+        )
+
+
+def _check_classes(unit: UnitRun) -> None:
+    """Refuse several diameters where planes are seen by themselves: a series, or mode auto."""
+    if unit.parts and unit.mode == "planes":
+        raise ValueError(
+            f"{unit.name}: diameter_classes needs an image y, x or a volume of mode 3d, got"
+            f" {'a series in time' if unit.is_series else 'mode planes'}. Leave it out."
         )
 
 

@@ -18,6 +18,7 @@ from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
 from cellseg_pipe.stages.canaries import restoring_window_s, window_s
+from cellseg_pipe.stages.classes import seen_as
 from cellseg_pipe.stages.decide import decide
 from cellseg_pipe.stages.networks import Networks, networks_of, numerics_of
 from cellseg_pipe.stages.pixels import channels_of, source_of_image
@@ -54,13 +55,14 @@ def plan_network(unit: UnitRun) -> Path:
     if paths.plan.exists():
         return paths.plan
     channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
-    region = freeze_region(unit, paths) if unit.is_confined else None
+    seen, known = seen_as(unit)
+    region = freeze_region(unit, paths, known=known) if unit.is_confined else None
     networks = networks_of(unit.chosen, unit.experiment.resources)
     raw = source_of_image(unit.pixels)
     restoring = plan_restoring(unit, raw, networks)
     source = restored(raw, restoring, networks.restorer)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
-    decided = decide(unit, networks.engines, source, settings=network)
+    decided = decide(unit, networks.engines, source, settings=network | seen)
     plan = decided.plan
     if region is not None:
         near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}

@@ -53,7 +53,10 @@ def run(
     with open_batch(paths, batch, keys) as work:
         if work.done:
             return
-        if work.missing:
+        if unit.plan.region is not None and not unit.plan.region.size:
+            for key in work.missing:  # a class of diameters that was not found: without a network
+                work.add(key, b"", blank=True)
+        elif work.missing:
             _compute(unit, work, numerics=numerics, threads=threads)
         work.finish()
 

@@ -50,7 +50,7 @@ def freeze_region(
     Region or None
         None for all of the image.
     """
-    if unit.region_said is None:
+    if unit.region_said is None and known is None:
         return None
     region = _read(unit) if known is None else known
     if known is None and region_identity(unit.region_said) != unit.region_identity:

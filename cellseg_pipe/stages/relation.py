@@ -95,8 +95,9 @@ def related_needs(unit: UnitRun) -> dict[str, tuple[str, ...]]:
         "overlap": ("paint", f"{relation.nuclei.name}/paint"),
         "match": ("overlap",),
     }
-    masks = f"{unit.origin.name}/masks" if unit.sources else "masks"
-    return needs | ({"compartments": ("match", masks)} if relation.measures else {})
+    of_origin, parts = f"{unit.origin.name}/" if unit.sources else "", unit.origin.parts
+    masks = [f"{of_origin}masks{k + 1}" for k in range(len(parts))] or [f"{of_origin}masks"]
+    return needs | ({"compartments": ("match", *masks)} if relation.measures else {})
 
 
 def readers_of(unit: UnitRun) -> tuple[str, ...]:

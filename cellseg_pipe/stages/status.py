@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_pipe.ledger import Progress, progress
-from cellseg_pipe.stages._run_layout import BUNDLE, PLANS, SMALL, RunLayout, StageLayout
+from cellseg_pipe.stages._run_layout import BUNDLE, SMALL, RunLayout, StageLayout, is_plan
 from cellseg_pipe.stages.layout import read_layout
 
 __all__ = ["Status", "StageStatus", "read_status"]
@@ -130,7 +130,7 @@ def _summed(parts: list[StageStatus]) -> StageStatus:
 
 def _stage(layout: RunLayout, unit: str, stage: StageLayout) -> StageStatus:
     files = layout.files(unit, stage.name)
-    if stage.name in PLANS:
+    if is_plan(stage.name):
         done = int(files.plan.exists())
         return StageStatus(unit, stage.name, 1, done, 0, 0.0, ())
     found: Progress = progress(files, stage.n_batches, 0)

@@ -24,10 +24,11 @@ from cellseg_pipe.segmentation.seams import (
     view_from_bytes,
 )
 from cellseg_pipe.segmentation.stored import found_from_bytes
-from cellseg_pipe.segmentation.tiled import Found, ids_of, paint, spread_px
+from cellseg_pipe.segmentation.tiled import BLOCK_PX, Found, ids_of, paint, spread_px
 from cellseg_pipe.stages.tiling import Tiling
+from cellseg_pipe.tiles import Grid
 
-__all__ = ["FoundTiles", "SeenTiles", "Tiles", "naming", "painted"]
+__all__ = ["KEPT", "FoundTiles", "SeenTiles", "Tiles", "naming", "painted"]
 
 KEPT = 4  # tiles in memory: neighbouring boxes want the same
 NONE = np.zeros(0, np.uint32)
@@ -130,6 +131,45 @@ class FoundTiles:
         found = found_from_bytes(self._masks.read(number))
         return found, ids_of(found, self._first, self._tiling.plan)
 
+    def reach(self, box: Box) -> bool:
+        """Return whether any cell may have pixels in a box: nothing is read.
+
+        Parameters
+        ----------
+        box : Box
+            On the grid that particles walk on.
+
+        Returns
+        -------
+        bool
+            False where all tiles around it are blank.
+        """
+        return any(True for _ in self._over(box))
+
+    def owners(self, labels: NDArray[np.uint32]) -> list[int]:
+        """Return the tiles that own cells.
+
+        Parameters
+        ----------
+        labels : uint32 array [n]
+            Numbers of the cells.
+
+        Returns
+        -------
+        list of int
+            Ascending.
+        """
+        plan = self._tiling.plan
+        block = np.searchsorted(self._first, labels.astype(np.int64), "right") - 1
+        blocks = Grid(plan.walk_shape, BLOCK_PX[plan.mode])
+        start = np.stack(np.unravel_index(block, blocks.counts), axis=1) * blocks.pitch
+        return np.unique(self._tiling.tiles.cores.owners(start)).tolist()
+
+    def _over(self, box: Box) -> Iterator[int]:
+        for number in self._tiling.tiles.cores.over(box.grow(spread_px(self._tiling.plan))):
+            if not self._masks.is_blank(number):
+                yield number
+
     def over(self, box: Box) -> Iterator[tuple[Found, NDArray[np.uint32]]]:
         """Yield the tiles whose cells may have pixels in a box.
 
@@ -145,9 +185,8 @@ class FoundTiles:
         ids : uint32 array [n]
             Their numbers.
         """
-        for number in self._tiling.tiles.cores.over(box.grow(spread_px(self._tiling.plan))):
-            if not self._masks.is_blank(number):
-                yield self.read(number)
+        for number in self._over(box):
+            yield self.read(number)
 
     def paint(self, box: Box) -> NDArray[np.uint32]:
         """Paint a box; see `Tiles`."""

@@ -21,7 +21,7 @@ from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.stages._blocks import look_grid
-from cellseg_pipe.stages._digests import CELL_SETTINGS
+from cellseg_pipe.stages._digests import CELL_SETTINGS, OF_CLASSES
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
 from cellseg_pipe.stages.unit import UnitRun
@@ -180,6 +180,9 @@ def plan_tiles(unit: UnitRun) -> Path:
         return paths.plan
     frozen = read_frozen(unit.stage("plan"))
     own = {k: v for k, v in unit.chosen.settings.items() if k in CELL_SETTINGS}
+    if unit.parts:  # as far as cells of any class reach
+        reaches = [read_tiling(part.stage("tiles")).plan.reach_px for part in unit.parts]
+        own["reach_px"] = tuple(max(along) for along in zip(*reaches, strict=True))
     settings = dataclasses.replace(frozen.plan.settings, **own)
     region = freeze_region(unit, paths, known=frozen.plan.region)
     plan = dataclasses.replace(frozen.plan, settings=settings, region=region)
@@ -239,7 +242,21 @@ def predicted(
         seams=unit.experiment.stitch.seams,
         rates=Rates(**measured),
     )
-    return [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
+    costs = [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
+    if not unit.parts:
+        return costs
+    costs = [cost for cost in costs if cost["stage"] not in OF_CLASSES]
+    return [cost for part in unit.parts for cost in _of_class(part)] + costs
+
+
+def _of_class(part: UnitRun) -> list[dict[str, Any]]:
+    """Return what the stages of a class of diameters take, under their names in the unit."""
+    tiling, facts = read_tiling(part.stage("tiles")), read_frozen(part.stage("plan")).facts
+    return [
+        cost | {"stage": part.stage(cost["stage"]).stage}
+        for cost in predicted(part, tiling.plan, tiling.tiles, facts=facts)
+        if cost["stage"] in OF_CLASSES
+    ]
 
 
 def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:

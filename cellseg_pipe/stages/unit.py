@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from cellseg_pipe.nets.catalog import SAM_PREFIX, load_model, resolve
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import mode_of
 from cellseg_pipe.segmentation.settings import Settings
-from cellseg_pipe.stages._digests import GROUP, OF_NETWORKS, own_digests
+from cellseg_pipe.stages._digests import GROUP, OF_CLASSES, OF_NETWORKS, own_digests
 from cellseg_pipe.stages._hashes import hash_of
 from cellseg_pipe.stages.growth import Growth, growth_of
 from cellseg_pipe.stages.relation import Relation
@@ -42,6 +43,7 @@ __all__ = [
 BATCH_VOXELS = {"predict": 1 << 26, "masks": 1 << 27, "paint": 1 << 28}
 # Every job of masks waits for all of predict: 7,000 and 4,000 of a terabyte are 28 million pairs.
 MOST_JOBS = 512
+OF_CLASS = re.compile(rf"({'|'.join(OF_CLASSES)})(\d+)")
 READ_WHOLE_BYTES = 1 << 28  # an image that can only be read whole is copied from this size on
 PAINT_PX = {"2d": (2048, 2048), "planes": (128, 1024, 1024), "3d": (128, 256, 256)}
 PAINT_PX["series"] = (4, 2048, 2048)  # shards of planes
@@ -70,6 +72,8 @@ class UnitRun:
         network makes them.
     growth : Growth, optional
         How far the labels of its source are grown.
+    part : int, optional
+        Which class of diameters is meant, of a unit that is seen at several.
     """
 
     unit: Unit
@@ -80,6 +84,7 @@ class UnitRun:
     network_ndim: int
     sources: tuple[UnitRun, ...] = ()
     growth: Growth | None = None
+    part: int | None = None
 
     @property
     def name(self) -> str:
@@ -90,6 +95,37 @@ class UnitRun:
     def origin(self) -> UnitRun:
         """The unit whose network found the cells: this one, or the one that gives its ids."""
         return self.sources[0].origin if self.sources else self
+
+    @cached_property
+    def parts(self) -> tuple[UnitRun, ...]:
+        """The same for each class of diameters; none where there is one for all."""
+        n_classes = self.chosen.settings.get("diameter_classes", 1)
+        if n_classes == 1 or self.sources or self.part is not None:
+            return ()
+        return tuple(dataclasses.replace(self, part=number) for number in range(n_classes))
+
+    @cached_property
+    def whole(self) -> UnitRun:
+        """The unit that this is a class of, or itself."""
+        return self if self.part is None else dataclasses.replace(self, part=None)
+
+    def named(self, stage: str) -> tuple[UnitRun, str]:
+        """Return whose a stage is, and what it is called there.
+
+        Parameters
+        ----------
+        stage : str
+            Its name, with a number if it is that of a class of diameters.
+
+        Returns
+        -------
+        UnitRun
+            This unit, or one of its classes.
+        str
+            Without the number of a class.
+        """
+        match = OF_CLASS.fullmatch(stage)
+        return (self.parts[int(match[2]) - 1], match[1]) if match else (self, stage)
 
     @cached_property
     def relation(self) -> Relation | None:
@@ -207,7 +243,8 @@ class UnitRun:
     def is_confined(self) -> bool:
         """Whether a region limits what is computed: elsewhere a cell depends on all tiles."""
         exact = self.experiment.stitch.seams == "exact"
-        return self.region_said is not None and exact and self.mode != "planes"
+        said = self.region_said is not None or self.part is not None
+        return said and exact and self.mode != "planes"
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -255,8 +292,16 @@ class UnitRun:
         StagePaths
             Under the hash of the stage.
         """
+        unit, stage = self.named(stage)
+        if unit is not self:
+            return unit.stage(stage)
         if self.sources and stage in OF_NETWORKS:
             return self.origin.stage(stage)
+        if self.part is not None:
+            if stage not in OF_CLASSES:
+                return self.whole.stage(stage)
+            digest = self.own_digests[GROUP.get(stage, stage)]
+            return self.run.unit(self.name).stage(f"{stage}{self.part + 1}", digest)
         group = GROUP.get(stage, "labels" if stage.startswith("level") else stage)
         return self.run.unit(self.name).stage(stage, self.digests[group])
 

@@ -81,7 +81,7 @@ def judge_run(
     fields = field_grid(unit.image.shape, typical)
     cells = cell_sums(published.cells, blocks, axes=axes, fields=fields)
     medians = cells.diameters.medians()
-    verdicts = [_of_cells(cells, counts), _of_diameters(medians, fields, typical)]
+    verdicts = [_of_cells(cells, counts), _of_diameters(medians, fields, tiling)]
     figures: dict[str, Any] = {"diameter_map": _map(medians, fields)}
     published.blocks.unlink(missing_ok=True)
     if maps:
@@ -113,22 +113,44 @@ def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
     return Verdict("cells", "warn" if share > WARN["doubtful"] else "ok", said)
 
 
-def _of_diameters(medians: NDArray[np.float64], fields: Grid, typical_px: float) -> Verdict:
+def _of_diameters(medians: NDArray[np.float64], fields: Grid, tiling: Tiling) -> Verdict:
     """Compare what is typical in each part of the image with what the network was told."""
     if not np.isfinite(medians).any():
         return Verdict("diameter", "ok", "too few cells to compare the parts of the image")
-    low, high = (int(arg(medians)) for arg in (np.nanargmin, np.nanargmax))
-    small, large = medians.flat[low], medians.flat[high]
+    told, found = _told(fields, tiling), medians.ravel()
+    small, large = np.nanmin(found), np.nanmax(found)
     said = f"typical cells measure {small:.3g} to {large:.3g} px over the parts of the image"
-    if max(large / typical_px, typical_px / small) <= WARN_RATIO:
+    ratio = np.maximum(found / told, told / found)
+    far = int(np.nanargmax(ratio))
+    if ratio[far] <= WARN_RATIO:
         return Verdict("diameter", "ok", said)
-    far = high if large / typical_px > typical_px / small else low
     said += (
-        f"; the network was told {typical_px:.3g} px, and {medians.flat[far]:.3g} is typical in"
-        f" {fields.box(far)}: parts that differ are better segmented as images of their own,"
-        " each with its region and diameter"
+        f"; the network was told {told[far]:.3g} px, and {found[far]:.3g} is typical in"
+        f" {fields.box(far)}: {_mend(tiling)}"
     )
     return Verdict("diameter", "warn", said)
+
+
+def _told(fields: Grid, tiling: Tiling) -> NDArray[np.float64]:
+    """Return at which diameter the middle of each field was seen, as voxels count."""
+    boxes = [fields.box(number) for number in range(len(fields))]
+    middles = [[(a + b) // 2 for a, b in zip(x.start, x.stop, strict=True)] for x in boxes]
+    seen = tiling.plan.typical_px(np.array(middles, np.int64)) / tiling.plan.diameter_px
+    return np.asarray(np.broadcast_to(seen * typical_px(tiling), len(fields)))
+
+
+def _mend(tiling: Tiling) -> str:
+    """Say what helps where parts of an image differ."""
+    plan = tiling.plan
+    if plan.fields is not None or tiling.seams == "iou" or plan.mode == "planes":
+        return (
+            "parts that differ are better segmented as images of their own, each with its region"
+            " and diameter"
+        )
+    return (
+        "diameter_classes: 2 of the target, with a diameter that is measured, lets each part be"
+        " seen at its own"
+    )
 
 
 def _map(medians: NDArray[np.float64], fields: Grid) -> dict[str, Any]:

@@ -33,6 +33,7 @@ FIELDS = {
     "mode": ("segment: {mode: planes}", "planes"),
     "diameter_px": ("targets: {nuclei: {diameter_px: 31.5}}", 31.5),
     "diameter_by": ("targets: {nuclei: {diameter_by: style}}", "style"),
+    "diameter_classes": ("targets: {nuclei: {diameter_classes: 3}}", 3),
     "anisotropy": ("segment: {anisotropy: 2.5}", 2.5),
     "normalise": ("normalise: {method: local}", "local"),
     "percentiles": ("normalise: {percentiles: [2, 98.5]}", (2.0, 98.5)),
@@ -81,7 +82,8 @@ def test_an_empty_experiment_means_the_defaults_of_settings():
     assert dataclasses.replace(found, settings={}) == UnitSettings({}, None, None, "nuclei", None)
     # What the image or the model decides is not passed on.
     fields = {field.name for field in dataclasses.fields(Settings)}
-    assert fields - set(found.settings) == {"diameter_px", "anisotropy", "percentiles", "window_px"}
+    decided = {"diameter_px", "diameter_classes", "anisotropy", "percentiles", "window_px"}
+    assert fields - set(found.settings) == decided
 
 
 def test_every_field_of_settings_can_be_set():
@@ -228,6 +230,31 @@ def test_units_are_images_by_targets(tmp_path):
         ("targets: {a: {diameter_um: 1, diameter_px: 2}}", "", "targets.a.diameter_px needs to be"),
         ("targets: {a: {diameter_um: 1, diameter_by: style}}", "", "targets.a.diameter_by has no"),
         ("", "{diameter_um: 1, diameter_px: 2}", "images[0].diameter_px needs to be the only one"),
+        ("targets: {a: {diameter_classes: 2, diameter_px: 9}}", "", "classes needs diameters that"),
+        ("targets: {a: {diameter_classes: 2}}", "diameter_um: 9", "measured, got images[0].diamet"),
+        ("targets: {a: {diameter_classes: 2, diameter_by: style}}", "", "needs diameter_by: sampl"),
+        (
+            "targets: {a: {diameter_classes: 2}}\nstitch: {seams: iou}",
+            "",
+            "needs seams: exact, g",
+        ),
+        (
+            "targets: {a: {diameter_classes: 2}}\nsegment: {resample: false}",
+            "",
+            "needs segment.resam",
+        ),
+        (
+            "targets: {a: {diameter_classes: 2}}",
+            "segment: {mode: planes}",
+            "needs mode 2d or 3d",
+        ),
+        (
+            "targets: {a: {}, b: {expand: a, expand_px: 2, diameter_classes: 2}}",
+            "",
+            "targets.b.diameter_classes has no effect with expand",
+        ),
+        ("targets: {a: {diameter_classes: 5}}", "", "targets.a.diameter_classes"),
+        ("targets: {a: {diameter_classes: 0}}", "", "targets.a.diameter_classes"),
         ("targets: {a b: {}}", "", "targets.a b needs a short name of letters, digits and _."),
         ("targets: {a-b: {}}", "", "targets.a-b needs a short name of letters, digits and _."),
         ("targets: {a: {side_model: s}}\nsegment: {mode: 2d}", "", "targets.a.side_model needs mo"),

@@ -29,6 +29,7 @@ SETTINGS = {
     "mode": st.sampled_from(CHOICES["mode"]),
     "diameter_px": st.none() | some(1, 300),
     "diameter_by": st.sampled_from(CHOICES["diameter_by"]),
+    "diameter_classes": st.integers(1, 4),
     "anisotropy": some(0.2, 9),
     "normalise": st.sampled_from(CHOICES["normalise"]),
     "percentiles": st.none() | st.just((1.5, 98.5)),
@@ -91,6 +92,8 @@ def test_there_and_back(settings, shape, diameter):
     flat = settings.get("mode", "auto") in ("2d", "auto" if len(shape) == 2 else "2d")
     if flat != (len(shape) == 2):
         settings["mode"] = "auto"
+    if settings.get("diameter_classes", 1) > 1:
+        settings |= {"diameter_px": None, "diameter_by": "samples", "resample": True}
     image = np.random.default_rng(0).integers(0, 999, (2, *shape)).astype(np.uint16)
     source = ImageSource(shape, 2, lambda box: image[(slice(None), *box.slices)])
     plan = make_plan(

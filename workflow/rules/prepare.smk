@@ -19,15 +19,18 @@ rule plan:
     input:
         RUN.inputs("plan"),
     output:
-        RUN.pattern("plan"),
+        RUN.pattern("plan{number}"),
     log:
-        RUN.log("plan"),
+        RUN.log("plan{number}"),
     benchmark:
-        RUN.benchmark("plan")
+        RUN.benchmark("plan{number}")
+    wildcard_constraints:
+        number=r"\d*",
     threads: RUN.threads("plan")
     resources:
         **RUN.resources("plan"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job plan {params.config:q} {wildcards.unit:q} --threads {threads} > {log:q} 2>&1"
+        "cellseg job plan{wildcards.number} {params.config:q} {wildcards.unit:q}"
+        " --threads {threads} > {log:q} 2>&1"

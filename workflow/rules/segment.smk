@@ -3,36 +3,40 @@ rule predict:
     input:
         RUN.inputs("predict"),
     output:
-        RUN.pattern("predict"),
+        RUN.pattern("predict{number}"),
     log:
-        RUN.log("predict"),
+        RUN.log("predict{number}"),
     benchmark:
-        RUN.benchmark("predict")
+        RUN.benchmark("predict{number}")
+    wildcard_constraints:
+        number=r"\d*",
     threads: RUN.threads("predict")
     resources:
         **RUN.resources("predict"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job predict {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " --threads {threads} > {log:q} 2>&1"
+        "cellseg job predict{wildcards.number} {params.config:q} {wildcards.unit:q}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
 
 
 rule tiles:
     input:
         RUN.inputs("tiles"),
     output:
-        RUN.pattern("tiles"),
+        RUN.pattern("tiles{number}"),
     log:
-        RUN.log("tiles"),
+        RUN.log("tiles{number}"),
     benchmark:
-        RUN.benchmark("tiles")
+        RUN.benchmark("tiles{number}")
+    wildcard_constraints:
+        number=r"\d*",
     resources:
         **RUN.resources("tiles"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job tiles {params.config:q} {wildcards.unit:q}"
+        "cellseg job tiles{wildcards.number} {params.config:q} {wildcards.unit:q}"
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -40,16 +44,18 @@ rule masks:
     input:
         RUN.inputs("masks"),
     output:
-        RUN.pattern("masks"),
+        RUN.pattern("masks{number}"),
     log:
-        RUN.log("masks"),
+        RUN.log("masks{number}"),
     benchmark:
-        RUN.benchmark("masks")
+        RUN.benchmark("masks{number}")
+    wildcard_constraints:
+        number=r"\d*",
     threads: RUN.threads("masks")
     resources:
         **RUN.resources("masks"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job masks {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " --threads {threads} > {log:q} 2>&1"
+        "cellseg job masks{wildcards.number} {params.config:q} {wildcards.unit:q}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"

@@ -17,22 +17,42 @@ rule seams:
         " --threads {threads} > {log:q} 2>&1"
 
 
+rule rivals:
+    input:
+        RUN.inputs("rivals"),
+    output:
+        RUN.pattern("rivals"),
+    log:
+        RUN.log("rivals"),
+    benchmark:
+        RUN.benchmark("rivals")
+    resources:
+        **RUN.resources("rivals"),
+    params:
+        config=RUN.config,
+    shell:
+        "cellseg job rivals {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
 rule number:
     input:
         RUN.inputs("number"),
     output:
-        RUN.pattern("number"),
+        RUN.pattern("number{number}"),
     log:
-        RUN.log("number"),
+        RUN.log("number{number}"),
     benchmark:
-        RUN.benchmark("number")
+        RUN.benchmark("number{number}")
+    wildcard_constraints:
+        number=r"\d*",
     resources:
         **RUN.resources("number"),
     params:
         config=RUN.config,
     shell:
-        "cellseg job number {params.config:q} {wildcards.unit:q} --batch {wildcards.batch}"
-        " --threads {threads} > {log:q} 2>&1"
+        "cellseg job number{wildcards.number} {params.config:q} {wildcards.unit:q}"
+        " --batch {wildcards.batch} --threads {threads} > {log:q} 2>&1"
 
 
 rule link:
