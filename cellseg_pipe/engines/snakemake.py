@@ -23,7 +23,6 @@ from cellseg_pipe.engines._snakemake_spread import Spreading
 from cellseg_pipe.engines._snakemake_state import lock_of_run, log_in
 from cellseg_pipe.ledger import Held, RunLock
 from cellseg_pipe.site import Site, load_site
-from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.layout import forget_failures
 from cellseg_pipe.stages.on_finish import tell
 from cellseg_pipe.stages.room import check_room
@@ -35,8 +34,6 @@ NO_DIRECTORY = (
     "--directory needs to be left out: a run keeps its state in its own folder, which is output.dir"
     " of the experiment file."
 )
-# The number of such a stage is a wildcard; it may be missing from that of a class of diameters.
-NUMBERED = ("level", "bundle", *OF_CLASSES)
 
 
 def on_cluster(workflow: Any) -> bool:
@@ -197,7 +194,7 @@ class Workflow:
         Parameters
         ----------
         stage : str
-            Name of the stage; the number of `NUMBERED` ones is taken from the wildcards.
+            Name of the stage; its number, if it has one, is taken from the wildcards.
 
         Returns
         -------
@@ -206,7 +203,7 @@ class Workflow:
         """
 
         def needed(wildcards: Any) -> list[str]:
-            name = f"{stage}{wildcards.number}" if stage in NUMBERED else stage
+            name = f"{stage}{getattr(wildcards, 'number', '')}"
             asked = wildcards.unit, name
             if asked not in self._inputs:  # of all jobs of a stage: there may be thousands
                 self._inputs[asked] = self._layout.inputs(*asked)

@@ -18,7 +18,6 @@ from cellseg_pipe.tiles import Grid, TilePlan
 from tests.pipeline.conftest import scene
 from tests.pipeline.test_tiled_equals_whole import tiles_of
 from tests.pipeline.worker import (
-    TINY,
     ages,
     compare,
     config_of,
@@ -173,14 +172,14 @@ def test_images_without_cells(tmp_path):
 
 
 def test_volumes(tmp_path):
-    image = scene((14, 60, 70), diameter_px=15)[0]
+    image = scene((20, 70, 80), diameter_px=24)[0]
     path = save_tiff(tmp_path / "a.tif", image)
-    targets = {"nuclei": {"model": str(TINY), "diameter_classes": 2}}
+    targets = {"nuclei": {"model": "nuclei", "diameter_classes": 2}}
     entry = {"path": str(path), "axes": "zyx"}
     said = {"segment": {"mode": "3d"}, "targets": targets, "tiles": WINDOWS}
     chosen = experiment(tmp_path, [entry], **said)
     run(chosen)
-    expected = cs.segment(image, model=TINY, mode="3d", diameter_classes=2, **WINDOWS)
+    expected = cs.segment(image, mode="3d", diameter_classes=2, **WINDOWS)
     assert expected.n_cells > 2
     compare(published(chosen, "a"), expected)
 
