@@ -184,6 +184,9 @@ def about_image(unit: UnitSource) -> dict[str, str]:
     told = "" if diameter is None else f"{short(diameter)} px"
     if diameter is not None:
         told += ", measured" if facts_.get("diameter") else ", as given"
+    if len(classes := facts_.get("diameter_classes", ())) > 1:
+        parts = (f"{short(c['diameter_px'])} px in {c['share']:.0%}" for c in classes)
+        told += f"; parts of the image at their own: {', '.join(parts)}"
     return {
         "Image": f"<code>{escape(Path(facts_['image']).name)}</code>",
         "Size": escape(size),

@@ -206,7 +206,7 @@ class UnitSource:
         dict of str to uint8 array [y, x, ...] or str
             `flows` and `probability`; or why there are none.
         """
-        paths, tiling = self.files("predict"), self.tiling
+        paths, tiling = self._windows(box)
         if paths is None or tiling is None:
             return NO_WINDOWS
         plan = tiling.plan
@@ -222,6 +222,17 @@ class UnitSource:
         shape = box.shape[-2:]
         pictures = {"flows": flow_colors(flow)[..., :3], "probability": probability(logit)}
         return {name: fitted(picture, shape) for name, picture in pictures.items()}
+
+    def _windows(self, box: Box) -> tuple[StagePaths | None, Tiling | None]:
+        """Return the windows that see a box, where parts differ at the diameter of its middle."""
+        fields = None if self.tiling is None else self.tiling.plan.fields
+        if fields is None:
+            return self.files("predict"), self.tiling
+        middle = [(a + b) // 2 for a, b in zip(box.start, box.stop, strict=True)]
+        number = fields.classes[fields.grid.owner(middle)] + 1
+        tiles = self.files(f"tiles{number}")
+        known = tiles is not None and tiles.plan.exists()
+        return self.files(f"predict{number}"), read_tiling(tiles) if known and tiles else None
 
 
 def _scaled(box: Box, shape: tuple[int, ...], other: tuple[int, ...]) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,15 +99,20 @@ def seconds_by_tile(unit: UnitSource) -> NDArray[np.float64] | None:
     float64 array [y, x] or None
         Sums over planes, a value per column of tiles; None where that is no longer known.
     """
-    files, tiling = unit.files("masks"), unit.tiling
-    if files is None or tiling is None:
+    tiling = unit.tiling
+    if tiling is None:
+        return None
+    fields = tiling.plan.fields
+    numbers = [""] if fields is None else [str(k + 1) for k in range(len(fields.diameter_px))]
+    stages = [files for number in numbers if (files := unit.files(f"masks{number}")) is not None]
+    if not stages:
         return None
     counts = tiling.tiles.cores.counts
     seconds = np.full(math.prod(counts), np.nan)
     try:
-        for batch in range(tiling.n_masks):
+        for files, batch in itertools.product(stages, range(tiling.n_masks)):
             for key, value in _tile_seconds(files, batch):
-                seconds[key] = value
+                seconds[key] = np.nansum([seconds[key], value])
     except (NotDone, FileNotFoundError):
         return None
     grid = seconds.reshape(-1, *counts[-2:])

@@ -40,7 +40,8 @@ class Segmentation:
     labels : uint32 array [*spatial]
         Ids from 1 without gaps, 0 for background.
     flow : float32 array [n_axes, *spatial]
-        Unit vectors, on the grid on which particles followed them.
+        Unit vectors, on the grid on which particles followed them. Where parts of the image are
+        seen at diameters of their own, each pixel has the answer of its part.
     logit : float32 array [*spatial]
         On the same grid.
     style : float32 array [n]

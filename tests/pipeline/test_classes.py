@@ -10,6 +10,10 @@ import pytest
 
 import cellseg_pipe as cs
 from cellseg_pipe.ledger import Records
+from cellseg_pipe.segmentation import joining
+from cellseg_pipe.segmentation.fields import Fields
+from cellseg_pipe.segmentation.joining import settle
+from cellseg_pipe.segmentation.run import Run
 from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.tiling import Tiling
@@ -18,6 +22,7 @@ from cellseg_pipe.tiles import Grid, TilePlan
 from tests.pipeline.conftest import scene
 from tests.pipeline.test_tiled_equals_whole import tiles_of
 from tests.pipeline.worker import (
+    TINY,
     ages,
     compare,
     config_of,
@@ -208,3 +213,33 @@ def test_the_verdict_names_the_setting():
     assert told in found.text
     joined = _of_diameters(medians, fields, replace(alone, seams="iou"))
     assert "images of their own" in joined.text
+
+
+def test_cells_that_several_classes_claim(tmp_path, monkeypatch):
+    """On a chessboard of small fields of wrong diameters many cells are rivals."""
+    image = scene((150, 220), diameter_px=20, seed=8)[0]
+    grid = Grid(image.shape, (9, 9))
+    board = tuple(sum(grid.index(n)) % 3 for n in range(len(grid)))
+    fields = Fields(grid.shape, grid.pitch, (None,) * len(grid), board, (8.0, 14.0, 22.0))
+    monkeypatch.setattr(Run, "fields", lambda self, measured: fields)
+    decided = []
+
+    def settled(*args, **settings):
+        decided.append(settle(*args, **settings))
+        return decided[-1]
+
+    monkeypatch.setattr(joining, "settle", settled)
+    said = {"diameter_classes": 3, "flow_threshold": None}
+    expected = cs.segment(image, model=TINY, **said, **WINDOWS)
+    assert len(decided[0].gone) > 10 and len(decided[0].key) > len(decided[0].gone) + 10
+    path = save_tiff(tmp_path / "a.tif", image)
+    for blocks, n in [((1, 1), 2), ((3, 2), 1)]:
+        batches = {"predict": n, "masks": n, "paint": n}
+        tiles = {**WINDOWS, "core_px": tiles_of("2d", blocks, 0)["core_px"], "batches": batches}
+        targets = {"nuclei": {"model": str(TINY), "diameter_classes": 3}}
+        loose = {"flow_threshold": None}
+        chosen = experiment(tmp_path, [path], targets=targets, tiles=tiles, segment=loose)
+        run(chosen)
+        compare(published(chosen, "a"), expected)
+        for name in ("gone", "key", "rank"):
+            np.testing.assert_array_equal(getattr(decided[-1], name), getattr(decided[0], name))

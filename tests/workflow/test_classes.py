@@ -6,6 +6,9 @@ import tifffile
 
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.engines import process
+from cellseg_pipe.geometry import Box
+from cellseg_pipe.report.source import open_run
+from cellseg_pipe.report.timing import seconds_by_tile
 from cellseg_pipe.stages import forecast
 from cellseg_pipe.stages.status import read_status
 from tests.pipeline.conftest import scene
@@ -48,7 +51,21 @@ def test_a_change_reruns_what_depends_on_it(finished):
     assert found["number"] == 3 and not {"plan", "predict"} & set(found)
 
 
-def test_status_forecast_and_report_know_the_stages(finished, monkeypatch):
+def test_the_report_knows_the_parts(finished):
+    cwd, _ = finished
+    (unit,) = open_run(cwd / "out").units
+    assert len(unit.facts["diameter_classes"]) == 2
+    for x in (20, 300):  # of either part there are windows
+        found = unit.network(Box((50, x), (90, x + 60)))
+        assert set(found) == {"flows", "probability"}
+        assert found["probability"].any()
+    seconds = seconds_by_tile(unit)
+    assert seconds is not None and np.isfinite(seconds).all()
+    page = (cwd / "out" / "report.html").read_text()
+    assert "parts of the image at their own: " in page
+
+
+def test_status_and_forecast_know_the_stages(finished, monkeypatch):
     cwd, config = finished
     monkeypatch.chdir(cwd)
     status = read_status(cwd / "out")
