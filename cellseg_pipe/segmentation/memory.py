@@ -34,6 +34,8 @@ def needed_bytes(plan: Plan) -> int:
     outputs = 4 * (plan.n_outputs + 4) * (on_grid + walked)
     plane = math.prod(plan.shape[1:]) if plan.mode == "planes" else walked
     window = max(math.prod(view.lattice.edge) for view in plan.views)
+    if plan.fields is not None and plan.fields.differ:  # two answers at once, and labels of each
+        outputs = 2 * outputs + 8 * len(plan.fields.diameter_px) * walked
     return (
         BASE_BYTES
         + NETWORK_BYTES_PER_PX * window

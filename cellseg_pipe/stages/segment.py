@@ -301,10 +301,17 @@ def _one(
     megapixels = found.labels.size / 1e6
     _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
     said = (
-        f"{job.image.name}: {found.n_cells} cells, diameter {found.diameter_px:.1f} px, mode"
+        f"{job.image.name}: {found.n_cells} cells, diameter {_diameters(found)} px, mode"
         f" {found.plan.mode}, {megapixels:.2f} Mpx in {seconds:.1f} s"
     )
     return Outcome(job, "done", "; ".join([said, *found.warnings]))
+
+
+def _diameters(found: Segmentation) -> str:
+    """Return at which diameters cells were seen: one, or those of the parts of the image."""
+    fields = found.plan.fields
+    sizes = (found.diameter_px,) if fields is None else fields.diameter_px
+    return " and ".join(f"{px:.1f}" for px in sizes)
 
 
 def _facts(found: Segmentation, seconds: float) -> dict[str, Any]:
@@ -312,6 +319,7 @@ def _facts(found: Segmentation, seconds: float) -> dict[str, Any]:
     return {
         "cells": found.n_cells,
         "diameter_px": found.diameter_px,
+        **({} if found.plan.fields is None else {"diameter_classes": found.plan.fields.facts}),
         "diameter_cells": found.diameter.n_cells if found.diameter else None,
         "mode": found.plan.mode,
         "shape": list(found.labels.shape),

@@ -246,6 +246,9 @@ def predicted(
     if not unit.parts:
         return costs
     costs = [cost for cost in costs if cost["stage"] not in OF_CLASSES]
+    for cost in costs:
+        if cost["stage"] == "paint":  # tiles and labels of each class
+            cost["memory_bytes"] *= len(unit.parts)
     return [cost for part in unit.parts for cost in _of_class(part)] + costs
 
 

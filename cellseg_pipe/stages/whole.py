@@ -119,6 +119,8 @@ def segment_whole(unit: UnitRun, networks: Networks, *, threads: int | None = No
     decided = decide(unit, engines, source, settings=unit.chosen.settings, threads=threads)
     plan, footprints = decided.plan, [engine.footprint for engine in engines]
     needed = whole_bytes(plan, footprints, pixels_bytes=pixels.nbytes) + more
+    if plan.fields is not None and plan.fields.differ:  # two answers at once
+        needed *= 2
     check_fits(Cost(needed), memory_limit(unit), what=unit.name, mend=WHOLE_MEND)
     answer, cells = decided.run.cells(plan)
     measurer = measurer_of(unit, plan, threads=threads)
