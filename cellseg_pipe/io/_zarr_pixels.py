@@ -22,6 +22,7 @@ __all__ = ["FAULTS", "ZarrSource", "open_pixels"]
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 64 << 20  # decoded chunks, of all arrays of a process together
+HELD_BYTES = CACHE_BYTES // 2  # decoded chunks beside those, while a box is read
 SEARCHED = 4096  # chunks that are tried one by one for the damaged one
 DRIVERS = {2: "zarr", 3: "zarr3"}
 # What the libraries raise where metadata or chunks are not as they should be.
@@ -64,7 +65,9 @@ class ZarrSource:
     def read(self, box: Box) -> NDArray[Any]:
         """Return a box; chunks that were never written hold the fill value."""
         try:
-            return np.asarray(self.fetch(box.slices), self.dtype)
+            found = np.empty(box.shape, self.dtype)
+            self._fill(found, box)
+            return found
         except FAULTS as error:
             where, reason = self._damaged(box) or (f"{box.start} to {box.stop}", error)
             raise ValueError(
@@ -72,6 +75,19 @@ class ZarrSource:
                 f" {said(reason)}. Copy the store again, or delete the file of that chunk to read"
                 " it as empty."
             ) from error
+
+    def _fill(self, found: NDArray[Any], box: Box) -> None:
+        """Read a box, only so many chunks at a time: all that are asked for are held at once."""
+        cells = box.cells(self.chunk)
+        if cells.size <= 1 or cells.size * self.piece_bytes <= HELD_BYTES:
+            found[...] = self.fetch(box.slices)
+            return
+        axis = int(np.argmax(cells.shape))
+        middle = (cells.start[axis] + cells.shape[axis] // 2) * self.chunk[axis]
+        low = Box(box.start, (*box.stop[:axis], middle, *box.stop[axis + 1 :]))
+        high = Box((*box.start[:axis], middle, *box.start[axis + 1 :]), box.stop)
+        for part in (low, high):
+            self._fill(found[part.relative_to(box.start).slices], part)
 
     def _damaged(self, box: Box) -> tuple[str, Exception] | None:
         """Return the first chunk of a box that cannot be read, and why."""

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numcodecs
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io import _zarr_pixels
 from cellseg_pipe.io.ngff import ImageMeta, create_image
 from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.io.reading import read_image
@@ -140,6 +142,28 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path, version, f
     chunk.unlink()
     found = open_image(path).read(Box.of((8, 8)))[0]
     assert (found[4:, 4:] == fill).all() and (found[:4] == 5).all() and (found[:, :4] == 5).all()
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_box_across_many_chunks_is_read_in_parts(tmp_path_factory, data):
+    """All chunks that are asked for at once are held at once: a slab through planes meets all."""
+    pixels = np.arange(13 * 30 * 40, dtype=np.uint16).reshape(13, 30, 40)
+    chunks = data.draw(st.tuples(st.integers(1, 13), st.integers(5, 30), st.integers(5, 40)))
+    path = tmp_path_factory.mktemp("parts") / "a.zarr"
+    zarr.create_array(path, data=pixels, chunks=chunks, zarr_format=2)
+    source = open_image(path, axes="zyx")._source
+    asked = []
+    spied = replace(source, fetch=lambda slices: asked.append(slices) or source.fetch(slices))
+    ends = [sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))) for n in pixels.shape]
+    box = Box(*zip(*ends, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_zarr_pixels, "HELD_BYTES", 3 * source.piece_bytes)
+        found = spied.read(box)
+    np.testing.assert_array_equal(found, pixels[box.slices])
+    for slices in asked:
+        part = Box(*zip(*((s.start, s.stop) for s in slices), strict=True))
+        assert part.cells(source.chunk).size <= 3
 
 
 @pytest.mark.parametrize("codec", [numcodecs.Zstd(), numcodecs.LZ4()], ids=str)
