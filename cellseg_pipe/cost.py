@@ -24,6 +24,7 @@ __all__ = [
     "StageCost",
     "bundle_cost",
     "check_fits",
+    "kept_tiles_bytes",
     "made_costs",
     "masks_bytes",
     "measure_bytes",
@@ -91,7 +92,9 @@ def predict_bytes(plan: Plan, networks: Sequence[Footprint] = ()) -> int:
     source = window / math.prod(min(f, 1.0) for f in plan.scale.factors)
     loaded = sum(network.loaded_bytes for network in networks)
     of_px = max((network.px_bytes for network in networks), default=NETWORK_BYTES_PER_PX)
-    reading = KEPT_BYTES + 16 * len(plan.picks) * source
+    # Windows of a volume meet hundreds of chunks, in the threads that decode them.
+    left = KEPT_BYTES if len(plan.shape) == 2 else LEFT_BYTES
+    reading = left + 16 * len(plan.picks) * source
     return round(BASE_BYTES + loaded + of_px * window + reading)
 
 
@@ -135,13 +138,34 @@ def masks_bytes(plan: Plan, tiles: TilePlan) -> int:
     int
         Bytes.
     """
-    outer = math.prod(
-        min(core + 2 * halo, n)
-        for core, halo, n in zip(tiles.core, tiles.halo, tiles.shape, strict=True)
-    )
+    outer = _seen_px(tiles)
     on_grid = outer * (math.prod(plan.scale.factors) if plan.walks_level_0 else 1.0)
     answer = 4 * (plan.n_outputs + 4) * (outer + on_grid)
     return round(BASE_BYTES + answer + FOLLOW_BYTES[len(plan.flow_axes)] * outer)
+
+
+def _seen_px(tiles: TilePlan) -> int:
+    """Return how many pixels a tile sees."""
+    return math.prod(
+        min(core + 2 * halo, n)
+        for core, halo, n in zip(tiles.core, tiles.halo, tiles.shape, strict=True)
+    )
+
+
+def kept_tiles_bytes(tiles: TilePlan) -> int:
+    """Return the memory of the tiles that are kept while boxes are painted or measured.
+
+    Parameters
+    ----------
+    tiles : TilePlan
+        All tiles.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    return TILES * LABELS_BYTES * _seen_px(tiles)
 
 
 def paint_bytes(shape: tuple[int, ...], plan: Plan) -> int:
@@ -187,13 +211,10 @@ def measure_bytes(plan: Plan, tiles: TilePlan, *, voxel_bytes: int) -> int:
     int
         Bytes.
     """
-    outer = math.prod(
-        min(core + 2 * halo, n)
-        for core, halo, n in zip(tiles.core, tiles.halo, tiles.shape, strict=True)
-    )
+    outer = _seen_px(tiles)
     share = 1.0 if plan.walks_level_0 else math.prod(plan.scale.factors)
     seen = SEEN * (LABELS_BYTES + voxel_bytes) / share
-    return round(BASE_BYTES + LEFT_BYTES + (TILES * LABELS_BYTES + seen) * outer)
+    return round(BASE_BYTES + LEFT_BYTES + kept_tiles_bytes(tiles) + seen * outer)
 
 
 def look_bytes(plan: Plan, size: Size) -> int:

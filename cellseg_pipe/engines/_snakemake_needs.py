@@ -11,7 +11,7 @@ from cellseg_pipe.engines._snakemake_branches import workflow_error
 from cellseg_pipe.machine import available_bytes, available_threads
 from cellseg_pipe.paths import safe_name
 from cellseg_pipe.site import Site
-from cellseg_pipe.stages._run_layout import BUNDLE, SMALL, RunLayout
+from cellseg_pipe.stages._run_layout import BUNDLE, SMALL, RunLayout, kind_of
 from cellseg_pipe.stages.costs import planned_costs
 
 __all__ = ["Needs", "container_of"]
@@ -19,6 +19,7 @@ __all__ = ["Needs", "container_of"]
 LEAST_MB = 1500  # Python with its libraries, and what the workflow manager takes beside it
 BESIDE_MB = 500
 LEAST_MINUTES = 20
+FIELDS_MINUTES = 60  # of a plan that measures diameters all over an image
 PAGE_MB, PAGE_MINUTES = 2500, 60  # of the report, whatever the number of cells
 MARGIN = 1.5  # of predicted minutes
 GROWTH = 1.5  # of memory with each attempt
@@ -176,7 +177,8 @@ class Needs:
         def needed(wildcards: Any, attempt: int = 1) -> int:
             said = self._planned(wildcards, stage)
             seconds = said.get("seconds", 0) / max(said.get("n_jobs", 1), 1)
-            return self.capped(math.ceil(max(LEAST_MINUTES, seconds / 60 * MARGIN) * attempt))
+            least = FIELDS_MINUTES if self._measures_fields(wildcards, stage) else LEAST_MINUTES
+            return self.capped(math.ceil(max(least, seconds / 60 * MARGIN) * attempt))
 
         return needed
 
@@ -211,6 +213,13 @@ class Needs:
         longest = self._site.walltime_minutes if self._site is not None else None
         return min(minutes, longest or minutes)
 
+    def _measures_fields(self, wildcards: Any, stage: str) -> bool:
+        """Return whether a job is the plan of a unit with several classes of diameters."""
+        unit = wildcards.unit
+        if stage != "plan" or unit not in self._layout.names or getattr(wildcards, "number", ""):
+            return False
+        return any(s.name == "plan1" for s in self._layout.unit(unit).stages)
+
     def _planned(self, wildcards: Any, stage: str) -> Mapping[str, float]:
         """Return what the plan of a unit predicts of a stage; nothing before it is made."""
         if stage == BUNDLE:
@@ -223,9 +232,14 @@ class Needs:
             if not costs:
                 return {}
             self._known[unit] = {cost["stage"]: cost for cost in costs}
-        # A class of diameters has stages of its own, with its number.
-        name = f"{LIKE.get(stage, stage)}{getattr(wildcards, 'number', '')}"
-        return self._known[unit].get(name) or self._known[unit].get(LIKE.get(stage, stage), {})
+        # A class of diameters has stages of its own, with its number; of what is like one that all
+        # classes have, the largest counts.
+        known, like = self._known[unit], LIKE.get(stage, stage)
+        for name in (f"{like}{getattr(wildcards, 'number', '')}", like):
+            if name in known:
+                return known[name]
+        alike = [cost for name, cost in known.items() if kind_of(name) == like]
+        return max(alike, key=lambda cost: cost["memory_bytes"], default={})
 
     def _planned_bundle(self, name: str) -> Mapping[str, float]:
         from cellseg_pipe.stages._bundle_costs import bundle_costs  # here: most runs do without

@@ -16,7 +16,7 @@ from cellseg_pipe.tiles import Grid
 
 __all__ = ["Fields", "fields_of", "measuring_grid"]
 
-FIELDS = 8  # per axis, at most
+FIELDS = {2: 8, 3: 4}  # along each axis of an image of so many, at most: 64 in all
 FIELD_DIAMETERS = 16.0  # edge of a field, at least: some cells of four times that size fit in, too
 
 
@@ -125,9 +125,10 @@ def measuring_grid(shape: Sequence[int], typical_px: float) -> Grid:
     Returns
     -------
     Grid
-        At most 8 fields along each axis, all about as wide.
+        At most 64 fields, all about as wide along an axis.
     """
-    counts = [min(FIELDS, max(1, int(n / (FIELD_DIAMETERS * typical_px)))) for n in shape]
+    most = FIELDS[len(shape)]
+    counts = [min(most, max(1, int(n / (FIELD_DIAMETERS * typical_px)))) for n in shape]
     pitch = [max(1, ceil_div(n, count)) for n, count in zip(shape, counts, strict=True)]
     return Grid(tuple(shape), tuple(pitch))
 

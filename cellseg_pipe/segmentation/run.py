@@ -26,7 +26,13 @@ from cellseg_pipe.segmentation.cells import Cells, cells_of
 from cellseg_pipe.segmentation.fields import Fields, fields_of, measuring_grid
 from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.joining import joined_cells
-from cellseg_pipe.segmentation.plan import ImageSource, Plan, make_plan, network_source
+from cellseg_pipe.segmentation.plan import (
+    ImageSource,
+    Plan,
+    make_plan,
+    mode_of,
+    network_source,
+)
 from cellseg_pipe.segmentation.predict import Answer, on_walked_grid, records_of
 from cellseg_pipe.segmentation.scope import only_needed
 from cellseg_pipe.segmentation.settings import Settings
@@ -83,16 +89,18 @@ class Run:
 
     def decided(self) -> tuple[Plan, Diameter | None]:
         """Measure what has to be measured, and return the plan, and how its diameter was found."""
-        given = self.settings.diameter_px
-        measured = None if given else self.measured_diameter()
-        plan = self.plan(given or (measured.px if measured else self.nets[0].diameter_px))
-        if measured is None or self.settings.diameter_classes == 1:
-            return plan, measured
-        if plan.mode == "planes":
+        given, several = self.settings.diameter_px, self.settings.diameter_classes > 1
+        shape, series = self.source.shape, self.source.series
+        n_axes = self.nets[0].architecture.ndim
+        if several and mode_of(self.settings, shape, n_axes, series=series) == "planes":
             raise ValueError(
                 "diameter_classes needs an image y, x or a volume of mode 3d, got"
-                f" {'a series in time' if plan.series else 'mode planes'}. Leave it out."
+                f" {'a series in time' if series else 'mode planes'}. Leave it out."
             )
+        measured = None if given else self.measured_diameter()
+        plan = self.plan(given or (measured.px if measured else self.nets[0].diameter_px))
+        if measured is None or not several:
+            return plan, measured
         return replace(plan, fields=self.fields(measured)), measured
 
     def cells(

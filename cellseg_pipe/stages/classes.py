@@ -133,5 +133,5 @@ def _settled(unit: UnitRun) -> tuple[Settled, NDArray[np.int64]]:
 
 def _rows(tiles: FoundTiles, labels: NDArray[np.uint32]) -> Rows:
     """Return what is known of some cells: only their tiles are read."""
-    found = [tiles.rows(number) for number in tiles.owners(labels) or [0]]
+    found = (tiles.rows(number) for number in tiles.owners(labels) or [0])
     return add_rows([rows.take(np.isin(rows.id, labels)) for rows in found])

@@ -18,10 +18,14 @@ from cellseg_pipe.segmentation.joining import (
     standing,
 )
 from cellseg_pipe.segmentation.tiled import DROPPED, paint, spread_px
-from cellseg_pipe.stages.tiles import KEPT, FoundTiles
+from cellseg_pipe.stages.tiles import FoundTiles
 from cellseg_pipe.stages.tiling import Tiling
 
 __all__ = ["JoinedTiles"]
+
+NUMBERED = 64  # tiles whose numbers are kept: all around a box of a volume, and then some
+
+Renumbered = tuple[NDArray[np.uint32], NDArray[np.uint32]]
 
 
 class JoinedTiles:
@@ -51,36 +55,41 @@ class JoinedTiles:
         self._classes = classes
         self._settled = settled
         self._first = first
-        self._read = functools.lru_cache(maxsize=KEPT)(self._joined)
+        self._renumbered = functools.lru_cache(maxsize=NUMBERED)(self._with_numbers)
 
-    def _joined(self, number: int) -> tuple[list[Numbered], list[NDArray[np.uint32]]]:
-        """Return of each class the cells of a tile, and the numbers that they become."""
-        found = [
-            (part, standing(ids, n, self._settled))
-            for n, (part, ids) in enumerate(tiles.read(number) for tiles in self._classes)
-        ]
-        return found, joined_ids(found, self._first, self._tiling.plan)
+    def _standing(self, number: int, n: int) -> Numbered:
+        """Return the cells of a tile that stand, of one class, under their numbers in it."""
+        found, ids = self._classes[n].read(number)
+        return found, standing(ids, n, self._settled)
+
+    def _with_numbers(self, number: int) -> list[Renumbered]:
+        """Return of each class the numbers of a tile's cells, and those that they become."""
+        parts = [self._standing(number, n) for n in range(len(self._classes))]
+        joined = joined_ids(parts, self._first, self._tiling.plan)
+        return [(ids, new) for (_, ids), new in zip(parts, joined, strict=True)]
 
     def paint(self, box: Box) -> NDArray[np.uint32]:
-        """Paint a box; see `Tiles`."""
+        """Paint a box; see `Tiles`. One tile of one class is held at a time, and what is kept."""
         cores, margin = self._tiling.tiles.cores, spread_px(self._tiling.plan)
-        tiles = [self._read(number) for number in cores.over(box.grow(margin))]
+        around = list(cores.over(box.grow(margin)))
         labels, numbers = [], []
         for n in range(len(self._classes)):
-            parts = [found[n] for found, _ in tiles]
-            labels.append(paint(box, parts))
-            old, new = np.concatenate([ids for _, ids in parts]), [ids[n] for _, ids in tiles]
-            numbers.append((old, np.concatenate(new)))
+            labels.append(paint(box, (self._standing(number, n) for number in around)))
+            old, new = zip(*(self._renumbered(number)[n] for number in around), strict=True)
+            numbers.append((np.concatenate(old), np.concatenate(new)))
         return joined_labels(labels, self._settled, numbers)
 
     def rows(self, number: int) -> Rows:
         """Return what is known of the cells that a tile owns; see `Tiles`."""
-        found, numbers = self._read(number)
-        return join_rows([(part, new) for (part, _), new in zip(found, numbers, strict=True)])
+        numbers = self._renumbered(number)
+        return join_rows(
+            [(of.read(number)[0], new) for of, (_, new) in zip(self._classes, numbers, strict=True)]
+        )
 
     def on_border(self, number: int) -> NDArray[np.uint32]:
         """Return the cells that touch the border; see `Tiles`."""
-        found, numbers = self._read(number)
-        pairs = zip(found, numbers, strict=True)
-        touching = [new[part.on_border & (ids != DROPPED)] for (part, ids), new in pairs]
+        pairs = zip(self._classes, self._renumbered(number), strict=True)
+        touching = [
+            new[of.read(number)[0].on_border & (ids != DROPPED)] for of, (ids, new) in pairs
+        ]
         return np.sort(np.concatenate(touching))

@@ -12,7 +12,7 @@ from cellseg_pipe import __version__
 from cellseg_pipe.io.gather import gather_tables
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import benchmarks
-from cellseg_pipe.stages._run_layout import SMALL, RunLayout
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout, kind_of
 from cellseg_pipe.stages.audit import Incomplete
 
 __all__ = ["SomeFailed", "finish"]
@@ -120,8 +120,8 @@ def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
         plans[name] = (
             {
                 stage: json.loads(layout.files(name, stage).plan.read_text())
-                for stage in ("plan", "tiles")
-                if stage in _stages(layout, name)  # those made from others have no plan
+                for stage in _stages(layout, name)  # those made from others have no plan
+                if kind_of(stage) in ("plan", "tiles")
             }
             if name in large
             else {key: facts.pop(key) for key in DEPENDS_ON if key in facts}

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellseg_pipe.cost import Cost, Rates, Size, check_fits, masks_bytes, stage_costs
+from cellseg_pipe.cost import (
+    Cost,
+    Rates,
+    Size,
+    check_fits,
+    kept_tiles_bytes,
+    masks_bytes,
+    stage_costs,
+)
 from cellseg_pipe.geometry import per_axis
 from cellseg_pipe.io.levels import count_files
 from cellseg_pipe.io.opening import OpenImage, open_image
@@ -246,9 +254,12 @@ def predicted(
     if not unit.parts:
         return costs
     costs = [cost for cost in costs if cost["stage"] not in OF_CLASSES]
+    n_classes = len(unit.parts)
     for cost in costs:
-        if cost["stage"] == "paint":  # tiles and labels of each class
-            cost["memory_bytes"] *= len(unit.parts)
+        if cost["stage"] == "paint":  # labels of each class
+            cost["memory_bytes"] *= n_classes
+        if cost["stage"] in ("paint", "measure"):
+            cost["memory_bytes"] += (n_classes - 1) * kept_tiles_bytes(tiles)
     return [cost for part in unit.parts for cost in _of_class(part)] + costs
 
 

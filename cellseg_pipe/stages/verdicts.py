@@ -142,14 +142,15 @@ def _told(fields: Grid, tiling: Tiling) -> NDArray[np.float64]:
 def _mend(tiling: Tiling) -> str:
     """Say what helps where parts of an image differ."""
     plan = tiling.plan
-    if plan.fields is not None or tiling.seams == "iou" or plan.mode == "planes":
+    seen = plan.settings.resample and tiling.seams == "exact" and plan.mode != "planes"
+    if plan.fields is not None or not seen:
         return (
             "parts that differ are better segmented as images of their own, each with its region"
             " and diameter"
         )
     return (
-        "diameter_classes: 2 of the target, with a diameter that is measured, lets each part be"
-        " seen at its own"
+        "diameter_classes: 2 of the target whose network found them, with a diameter that is"
+        " measured, lets each part be seen at its own"
     )
 
 

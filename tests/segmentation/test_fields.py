@@ -143,7 +143,7 @@ def test_what_does_not_go_together(settings, text):
 def test_fields_are_neither_many_nor_small():
     assert measuring_grid((100, 9000), 20).counts == (1, 8)
     assert measuring_grid((480, 900), 12.9).pitch == (240, 225)
-    assert measuring_grid((40, 2000, 1000), 10).counts == (1, 8, 6)
+    assert measuring_grid((40, 2000, 1000), 10).counts == (1, 4, 4)
 
 
 def test_fields_that_are_not_known_are_like_the_nearest():

@@ -85,6 +85,20 @@ def test_the_plan_is_read_when_it_is_there(workflow):
     assert levels == paints == 2000 + BESIDE_MB
 
 
+def test_what_all_classes_have_in_common_takes_what_the_largest_takes(workflow):
+    run, _ = workflow()
+    plan = run._layout.files("a", "tiles").plan
+    plan.parent.mkdir(parents=True)
+    masks = next(cost for cost in COSTS if cost["stage"] == "masks")
+    of_classes = [
+        masks | {"stage": f"masks{n}", "memory_bytes": n * 2_000_000_000} for n in (1, 2, 3)
+    ]
+    plan.write_text(json.dumps({"predicted": of_classes}))
+    memory = run.resources("number")["mem_mb"]
+    assert memory(UNIT) == 6000 + BESIDE_MB
+    assert memory(SimpleNamespace(unit="a", number="2")) == 4000 + BESIDE_MB
+
+
 @pytest.mark.parametrize(("device", "gpus"), [("auto", None), ("cpu", None), ("cuda", 1)])
 def test_a_gpu_is_asked_for_where_the_experiment_does(workflow, device, gpus):
     run, _ = workflow(device=device)
