@@ -216,7 +216,8 @@ class Needs:
     def _measures_fields(self, wildcards: Any, stage: str) -> bool:
         """Return whether a job is the plan of a unit with several classes of diameters."""
         unit = wildcards.unit
-        if stage != "plan" or unit not in self._layout.names or getattr(wildcards, "number", ""):
+        number: str = getattr(wildcards, "number", "")
+        if stage != "plan" or number or unit not in self._layout.names:
             return False
         return any(s.name == "plan1" for s in self._layout.unit(unit).stages)
 
