@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -123,14 +124,16 @@ def keep(layout: RunLayout, text: str, *, begun: bool = True) -> None:
     begun : bool
         Whether the run begins; else the folder stays that of the run that it holds, if any.
     """
-    of_run = [] if begun else _by_age(layout.paths)
+    of_run = [] if begun else _by_age(layout.paths)[:1]
     _keep(layout.config, text.encode())
     _keep(layout.file, json.dumps(_plain(layout), indent=1).encode())
     if layout.headers is not None:
         _keep(layout.paths.headers, layout.headers.text.encode())
-    os.utime(layout.file)  # the newest one is the run's: an earlier experiment may be taken up
-    for file in of_run[:1]:
-        os.utime(file)
+    # The newest one is the run's: an earlier experiment may be taken up.
+    for file in (layout.file, *of_run):
+        others = (other.stat().st_mtime_ns for other in _by_age(layout.paths))
+        newest = max(time.time_ns(), *(age + 1 for age in others))
+        os.utime(file, ns=(newest, newest))
 
 
 def _unit_layouts(experiment: Experiment, units: list[Any]) -> Iterator[UnitLayout]:

@@ -118,10 +118,10 @@ def test_limits_are_those_of_settings(name):
         given = {**holder, key: value}
         if name == "max_size_px":
             given["min_size_px"] = 0
-        if name == "window_px":
-            given["overlap_px"] = 0
+        also = {"overlap_px": 0} if name == "window_px" else {}
+        given |= also
         given = {section: given if section != "targets" else {"nuclei": given}}
-        assert accepts(lambda value=value: Settings(**{name: value})) == fits
+        assert accepts(lambda value=value, also=also: Settings(**{name: value}, **also)) == fits
         assert accepts(lambda given=given: experiment_of({**LEAST, **given})) == fits
 
 

@@ -92,6 +92,7 @@ def test_there_and_back(settings, shape, diameter):
     flat = settings.get("mode", "auto") in ("2d", "auto" if len(shape) == 2 else "2d")
     if flat != (len(shape) == 2):
         settings["mode"] = "auto"
+    settings.setdefault("overlap_px", 16)
     if settings.get("diameter_classes", 1) > 1:
         settings |= {"diameter_px": None, "diameter_by": "samples", "resample": True}
     image = np.random.default_rng(0).integers(0, 999, (2, *shape)).astype(np.uint16)
