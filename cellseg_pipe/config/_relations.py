@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["CYTOPLASM", "expanded_problems", "related_problems"]
 
 CYTOPLASM = "cytoplasm"  # the target that is made of nuclei and cells
-OF_MODELS = (
-    *("model", "side_model", "channels"),
-    *("diameter_um", "diameter_px", "diameter_by", "diameter_classes"),
-)
+OF_DIAMETERS = ("diameter_um", "diameter_px", "diameter_by", "diameter_classes")
+OF_MODELS = ("model", "side_model", "channels", *OF_DIAMETERS)
 
 
 def expanded_problems(experiment: Experiment) -> Iterator[Problem]:

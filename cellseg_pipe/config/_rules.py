@@ -81,10 +81,12 @@ def broken(experiment: Experiment) -> list[Problem]:
         In no order.
     """
     found = [*_segment(experiment.segment, ()), *_normalise(experiment.normalise, ())]
+    segments = []
     for number, image in enumerate(experiment.images):
         place = ("images", number)
         found += _image(image, place, experiment)
         segment, normalise = merged(experiment, image)
+        segments.append(segment)
         if image.segment is not None:
             found += _segment(segment, place)
         if image.normalise is not None:
@@ -98,7 +100,6 @@ def broken(experiment: Experiment) -> list[Problem]:
     ]
     found += [*expanded_problems(experiment), *related_problems(experiment)]
     found += [*restore_problems(experiment), *cluster_problems(experiment)]
-    segments = [merged(experiment, image)[0] for image in experiment.images]
     found += classes_problems(experiment, segments)
     return found
 

@@ -171,7 +171,10 @@ class UnitSource:
     @cached_property
     def tiling(self) -> Tiling | None:
         """How its cells were found; None of small images, and where that is no longer known."""
-        paths = self.files("tiles")
+        return self._tiling_of("tiles")
+
+    def _tiling_of(self, stage: str) -> Tiling | None:
+        paths = self.files(stage)
         return read_tiling(paths) if paths is not None and paths.plan.exists() else None
 
     def files(self, stage: str) -> StagePaths | None:
@@ -230,9 +233,7 @@ class UnitSource:
             return self.files("predict"), self.tiling
         middle = [(a + b) // 2 for a, b in zip(box.start, box.stop, strict=True)]
         number = fields.classes[fields.grid.owner(middle)] + 1
-        tiles = self.files(f"tiles{number}")
-        known = tiles is not None and tiles.plan.exists()
-        return self.files(f"predict{number}"), read_tiling(tiles) if known and tiles else None
+        return self.files(f"predict{number}"), self._tiling_of(f"tiles{number}")
 
 
 def _scaled(box: Box, shape: tuple[int, ...], other: tuple[int, ...]) -> Box:

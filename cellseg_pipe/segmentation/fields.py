@@ -14,7 +14,7 @@ from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.regions import Part, Region, box_part, compose
 from cellseg_pipe.tiles import Grid
 
-__all__ = ["Fields", "fields_of", "measuring_grid"]
+__all__ = ["Fields", "check_mode", "fields_of", "measuring_grid"]
 
 FIELDS = {2: 8, 3: 4}  # along each axis of an image of so many, at most: 64 in all
 FIELD_DIAMETERS = 16.0  # edge of a field, at least: some cells of four times that size fit in, too
@@ -110,6 +110,23 @@ def _part(region: Region) -> Part:
     stop = region.stop - row * region.shape[-1]
     number = region.number.astype(np.int64) - 1
     return Part(region.breaks, row, start, stop, number, region.names)
+
+
+def check_mode(mode: str, *, series: bool) -> None:
+    """Refuse several diameters where planes are seen by themselves.
+
+    Parameters
+    ----------
+    mode : str
+        How the image is seen.
+    series : bool
+        Whether its planes are times.
+    """
+    if mode == "planes":
+        raise ValueError(
+            "diameter_classes needs an image y, x or a volume of mode 3d, got"
+            f" {'a series in time' if series else 'mode planes'}. Leave it out."
+        )
 
 
 def measuring_grid(shape: Sequence[int], typical_px: float) -> Grid:

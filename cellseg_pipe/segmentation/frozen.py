@@ -20,9 +20,7 @@ __all__ = ["from_plain", "plan_from_json", "plan_to_json", "to_plain"]
 TAG = "is a"
 KINDS = {
     kind.__name__: kind
-    for kind in (
-        *(Plan, Settings, Pick, Range, LocalRanges, Filters, Scale, View, Lattice, Fields),
-    )
+    for kind in (Plan, Settings, Pick, Range, LocalRanges, Filters, Scale, View, Lattice, Fields)
 }
 
 

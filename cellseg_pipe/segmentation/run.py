@@ -23,7 +23,7 @@ from cellseg_pipe.geometry import Box, ceil_div
 from cellseg_pipe.kernels import border_objects, diameter_px
 from cellseg_pipe.preprocess import Range
 from cellseg_pipe.segmentation.cells import Cells, cells_of
-from cellseg_pipe.segmentation.fields import Fields, fields_of, measuring_grid
+from cellseg_pipe.segmentation.fields import Fields, check_mode, fields_of, measuring_grid
 from cellseg_pipe.segmentation.image import source_of
 from cellseg_pipe.segmentation.joining import joined_cells
 from cellseg_pipe.segmentation.plan import (
@@ -35,35 +35,20 @@ from cellseg_pipe.segmentation.plan import (
 )
 from cellseg_pipe.segmentation.predict import Answer, on_walked_grid, records_of
 from cellseg_pipe.segmentation.scope import only_needed
-from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.settings import CELL_SETTINGS, Settings
 from cellseg_pipe.segmentation.tiled import find_cells
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import AnyEngine
 
-__all__ = ["MEASURING", "Run", "class_plans"]
+__all__ = ["Run", "class_plans"]
 
 # How samples are segmented to measure the diameter, whatever is set for the cells: a threshold
 # that changes must not change what the network sees.
 MEASURING: dict[str, Any] = {
+    **{name: getattr(Settings(), name) for name in CELL_SETTINGS},
     "mode": "2d",
     "augment": False,
-    **{
-        name: getattr(Settings(), name)
-        for name in (
-            "cellprob_threshold",
-            "flow_threshold",
-            "min_size_px",
-            "max_size_px",
-            "niter",
-            "following",
-            "sampling",
-            "reach_px",
-            "resample",
-            "fill",
-            "keep_border",
-        )
-    },
 }
 
 
@@ -92,11 +77,8 @@ class Run:
         given, several = self.settings.diameter_px, self.settings.diameter_classes > 1
         shape, series = self.source.shape, self.source.series
         n_axes = self.nets[0].architecture.ndim
-        if several and mode_of(self.settings, shape, n_axes, series=series) == "planes":
-            raise ValueError(
-                "diameter_classes needs an image y, x or a volume of mode 3d, got"
-                f" {'a series in time' if series else 'mode planes'}. Leave it out."
-            )
+        if several:
+            check_mode(mode_of(self.settings, shape, n_axes, series=series), series=series)
         measured = None if given else self.measured_diameter()
         plan = self.plan(given or (measured.px if measured else self.nets[0].diameter_px))
         if measured is None or not several:

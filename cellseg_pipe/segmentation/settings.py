@@ -9,12 +9,29 @@ from typing import Literal, get_args
 from cellseg_pipe.kernels.follow import Mode as Following
 from cellseg_pipe.kernels.follow import Sampling
 
-__all__ = ["Mode", "Settings"]
+__all__ = ["CELL_SETTINGS", "Mode", "Settings"]
 
 Mode = Literal["auto", "2d", "planes", "3d"]
 DiameterBy = Literal["samples", "style"]
 Normalise = Literal["global", "local", "off"]
 MOST_CLASSES = 4
+# What the network's answer does not depend on.
+CELL_SETTINGS = (
+    "cellprob_threshold",
+    "flow_threshold",
+    "min_size_px",
+    "max_size_px",
+    "niter",
+    "following",
+    "sampling",
+    "reach_px",
+    "resample",
+    "fill",
+    "keep_border",
+    "flow_smooth_px",
+    "stitch_threshold",
+    "time_iou",
+)
 CHOICES = {
     "mode": get_args(Mode),
     "normalise": get_args(Normalise),

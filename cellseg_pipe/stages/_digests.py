@@ -7,34 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.catalog import SAM_PREFIX, resolve
+from cellseg_pipe.segmentation.settings import CELL_SETTINGS
 from cellseg_pipe.stages._hashes import hash_of
 
 if TYPE_CHECKING:
     from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["CELL_SETTINGS", "GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
+__all__ = ["GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
 CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
-# What the network's answer does not depend on.
-CELL_SETTINGS = (
-    "cellprob_threshold",
-    "flow_threshold",
-    "min_size_px",
-    "max_size_px",
-    "niter",
-    "following",
-    "sampling",
-    "reach_px",
-    "resample",
-    "fill",
-    "keep_border",
-    "flow_smooth_px",
-    "stitch_threshold",
-    "time_iou",
-)
-# Those of them that decide which windows the cells of a region need.
+# Those of CELL_SETTINGS that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.
 OF_NETWORKS = ("prepare", "plan", "predict", "masks", "seams", "number", "link", "chain")

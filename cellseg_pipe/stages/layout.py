@@ -16,7 +16,7 @@ from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import SMALL, RunLayout, StageLayout, UnitLayout, kind_of
-from cellseg_pipe.stages.relation import made_needs, readers_of, related_needs
+from cellseg_pipe.stages.relation import made_needs, readers_of, records_of, related_needs
 
 __all__ = [
     "RunLayout",
@@ -153,7 +153,7 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
     """Yield the stages of a unit with what each needs."""
     needs = made_needs(unit) if unit.sources else _network_needs(unit)
     # What reads records of tiles and windows says so: `cellseg clean` may have taken them.
-    needs |= {"measure": ("paint", *_records(unit, "masks")), "level1": ("paint",)}
+    needs |= {"measure": ("paint", *records_of(unit, "masks")), "level1": ("paint",)}
     top = f"level{unit.n_levels - 1}" if unit.n_levels > 1 else "paint"
     for level in range(2, unit.n_levels):
         needs[f"level{level}"] = (f"level{level - 1}",)
@@ -162,20 +162,13 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
     needs |= related_needs(unit)
     needs |= _qc_needs(unit, top)
     looked = (stage for stage in ("qc", "sift") if stage in needs)
-    records = (*_records(unit, "predict"), *_records(unit, "masks"))
+    records = (*records_of(unit, "predict"), *records_of(unit, "masks"))
     needs["audit"] = ("measure", top, *looked, *records, *readers_of(unit))
     as_many = dict.fromkeys(("seams", "link", "rivals", "measure", "compartments"), "masks")
     as_many |= dict.fromkeys(("overlap", "qc", "sift"), "paint")
     for stage, before in needs.items():
         n_batches = unit.batches.get(as_many.get(stage, kind_of(stage)), 1)
         yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)
-
-
-def _records(unit: Any, stage: str) -> tuple[str, ...]:
-    """Return the stages that made what a stage keeps: of each class, or those of another unit."""
-    numbers = range(1, len(unit.origin.parts) + 1)
-    names = [f"{stage}{number}" for number in numbers] or [stage]
-    return tuple(f"{unit.origin.name}/{name}" if unit.sources else name for name in names)
 
 
 def _qc_needs(unit: Any, top: str) -> dict[str, tuple[str, ...]]:

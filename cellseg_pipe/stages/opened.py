@@ -9,6 +9,7 @@ from pathlib import Path
 from cellseg_pipe.config import Experiment, Unit, load_experiment, units, units_of
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.segmentation.fields import check_mode
 from cellseg_pipe.stages.restored import check_restoring
 from cellseg_pipe.stages.unit import UnitRun, unit_of_image
 
@@ -160,12 +161,13 @@ def _check_series(unit: UnitRun) -> None:
 
 
 def _check_classes(unit: UnitRun) -> None:
-    """Refuse several diameters where planes are seen by themselves: a series, or mode auto."""
-    if unit.parts and unit.mode == "planes":
-        raise ValueError(
-            f"{unit.name}: diameter_classes needs an image y, x or a volume of mode 3d, got"
-            f" {'a series in time' if unit.is_series else 'mode planes'}. Leave it out."
-        )
+    """Refuse several diameters of a series, or where mode auto sees planes."""
+    if not unit.parts:
+        return
+    try:
+        check_mode(unit.mode, series=unit.is_series)
+    except ValueError as error:
+        raise ValueError(f"{unit.name}: {error}") from error
 
 
 def check_one_time(image: OpenImage) -> None:

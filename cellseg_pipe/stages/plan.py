@@ -16,7 +16,8 @@ from cellseg_pipe.restoration import RestorePlan, restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.scope import windows_needed
-from cellseg_pipe.stages._digests import CELL_SETTINGS, WINDOW_SETTINGS
+from cellseg_pipe.segmentation.settings import CELL_SETTINGS
+from cellseg_pipe.stages._digests import WINDOW_SETTINGS
 from cellseg_pipe.stages.canaries import restoring_window_s, window_s
 from cellseg_pipe.stages.classes import seen_as
 from cellseg_pipe.stages.decide import decide

@@ -12,7 +12,7 @@ from cellseg_pipe.stages._hashes import hash_of
 if TYPE_CHECKING:
     from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["Relation", "made_needs", "readers_of", "related_needs"]
+__all__ = ["Relation", "made_needs", "readers_of", "records_of", "related_needs"]
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,28 @@ def related_needs(unit: UnitRun) -> dict[str, tuple[str, ...]]:
         "overlap": ("paint", f"{relation.nuclei.name}/paint"),
         "match": ("overlap",),
     }
-    of_origin, parts = f"{unit.origin.name}/" if unit.sources else "", unit.origin.parts
-    masks = [f"{of_origin}masks{k + 1}" for k in range(len(parts))] or [f"{of_origin}masks"]
+    masks = records_of(unit, "masks")
     return needs | ({"compartments": ("match", *masks)} if relation.measures else {})
+
+
+def records_of(unit: UnitRun, stage: str) -> tuple[str, ...]:
+    """Return the stages that made what a stage keeps: of each class, or those of another unit.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        Any.
+    stage : str
+        One that runs the network or finds cells.
+
+    Returns
+    -------
+    tuple of str
+        Those of other units as UNIT/STAGE.
+    """
+    numbers = range(1, len(unit.origin.parts) + 1)
+    names = [f"{stage}{number}" for number in numbers] or [stage]
+    return tuple(f"{unit.origin.name}/{name}" if unit.sources else name for name in names)
 
 
 def readers_of(unit: UnitRun) -> tuple[str, ...]:

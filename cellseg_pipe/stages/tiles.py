@@ -28,7 +28,7 @@ from cellseg_pipe.segmentation.tiled import BLOCK_PX, Found, ids_of, paint, spre
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.tiles import Grid
 
-__all__ = ["KEPT", "FoundTiles", "SeenTiles", "Tiles", "naming", "painted"]
+__all__ = ["FoundTiles", "SeenTiles", "Tiles", "naming", "painted"]
 
 KEPT = 4  # tiles in memory: neighbouring boxes want the same
 NONE = np.zeros(0, np.uint32)

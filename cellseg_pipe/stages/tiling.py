@@ -27,9 +27,10 @@ from cellseg_pipe.restoration import RestorePlan, restore_plan_from_json
 from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed
+from cellseg_pipe.segmentation.settings import CELL_SETTINGS
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
 from cellseg_pipe.stages._blocks import look_grid
-from cellseg_pipe.stages._digests import CELL_SETTINGS, OF_CLASSES
+from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
 from cellseg_pipe.stages.unit import UnitRun
