@@ -281,8 +281,9 @@ class Rates:
         Stored per voxel, of labels with their pyramid; a little above what was measured.
     filled : float
         Share of the windows that are not blank, which the network leaves out.
-    start_s, network_start_s : float
-        Until a job begins with its work, and one that loads the network.
+    start_s, loops_start_s, network_start_s : float
+        Until a job begins with its work, one that loads compiled loops, and one that loads the
+        network besides.
     """
 
     masks_s: float = 0.4
@@ -293,6 +294,7 @@ class Rates:
     measure_bytes: float = STORED_BYTES
     filled: float = 1.0
     start_s: float = 0.0
+    loops_start_s: float = 0.0
     network_start_s: float = 0.0
 
 
@@ -381,11 +383,9 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     rates, millions = size.rates, math.prod(plan.shape) / 1e6
     outer = math.prod(c + 2 * h for c, h in zip(tiles.core, tiles.halo, strict=True))
     n_tiles, walked, stored = _searched(plan, tiles, seams=size.seams)
-    asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
-    n_windows = sum(asked)
-    windows = sum(
-        n * math.prod(view.lattice.edge) for n, view in zip(asked, plan.views, strict=True)
-    )
+    asked = [windows_needed(plan, view) for view in plan.views]
+    n_windows = sum(int(needed.sum()) for needed in asked)
+    windows = sum(view.lattice.size(n) for view, n in zip(plan.views, asked, strict=True))
     boxes = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.paint_px, strict=True))
     in_tile = masks_bytes(plan, tiles)
     kept = rates.masks_bytes * stored + RECORD_BYTES * n_tiles
@@ -424,11 +424,11 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     if "sift" in size.n_jobs:
         memory, disk = paint_bytes(size.paint_px, plan), STORED_BYTES * millions * 1e6
         rows["sift"] = (boxes, memory, SIFT_S * millions, disk, size.n_files)
+    starts = {"predict": rates.network_start_s, "qc": rates.start_s}
     found = []
     for stage, (n, memory, seconds, disk, files) in rows.items():
         n_jobs = size.n_jobs[stage]
-        start_s = rates.network_start_s if stage == "predict" else rates.start_s
-        seconds += n_jobs * start_s
+        seconds += n_jobs * starts.get(stage, rates.loops_start_s)
         n_files = files + FILES_PER_JOB * n_jobs
         found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk), n_files))
     return found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +180,16 @@ class Lattice:
             for a, n, w, d in zip(start, self.shape, self.window, self.divisor, strict=True)
         )
         return Box(start, stop)
+
+    def size(self, chosen: NDArray[np.bool_]) -> int:
+        """Return how many voxels some of the windows have together."""
+        last = self.box([n - 1 for n in self.counts]).shape
+        sums: NDArray[Any] = chosen  # one entry a window, along each axis
+        for n, edge, end in reversed(list(zip(self.counts, self.edge, last, strict=True))):
+            edges = np.full(n, edge)
+            edges[-1:] = end
+            sums = sums @ edges
+        return int(sums)
 
     def over(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Yield the indices of the windows that meet `box`, ascending: the order of blending."""

@@ -89,6 +89,13 @@ def lattices(draw):
     return Lattice(tuple(shape), tuple(window), tuple(overlap), tuple(divisor))
 
 
+@given(lattices(), st.randoms(use_true_random=False))
+def test_the_size_of_some_windows_is_that_of_their_boxes(lattice, random):
+    chosen = np.array([random.random() < 0.5 for _ in range(len(lattice))]).reshape(lattice.counts)
+    boxes = [lattice.box(index) for index in np.ndindex(*lattice.counts) if chosen[index]]
+    assert lattice.size(chosen) == sum(box.size for box in boxes)
+
+
 @given(lattices())
 def test_windows_cover_the_image_and_start_on_the_stride(lattice):
     indices = list(itertools.product(*map(range, lattice.counts)))

@@ -53,6 +53,9 @@ SAMPLES = 3
 SAMPLE_PX = {"2d": (1280, 1280), "planes": (1, 1280, 1280), "3d": (48, 128, 128)}
 LOOKED_AT = 48  # windows, of which the share that is blank is taken
 PYRAMID = 4 / 3  # of level 0; in 3D less
+# What jobs do before their work; their loops were compiled when tiles were tried.
+STARTING = "import cellseg_pipe.stages.jobs, numpy as np"
+LOOPS = "from cellseg_pipe import masks_from_flows as f; f(np.zeros((2, 64, 64)), np.ones((64, 64)))"
 T = TypeVar("T")
 
 
@@ -99,8 +102,7 @@ def run(unit: UnitRun, *, threads: int | None = None) -> Path:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     rates: dict[str, Any] = dataclasses.asdict(_rates(samples, filled, tiling))
-    rates["start_s"] = _starting_s("import cellseg_pipe.stages.jobs")
-    rates["network_start_s"] = loading_s + _starting_s("import cellseg_pipe.stages.jobs, torch")
+    rates |= _starts_s(loading_s)
     if windows.n_px:
         # A window of the first view stands for all: see `stage_costs`.
         edge = math.prod(tiling.plan.views[0].lattice.edge)
@@ -252,8 +254,19 @@ def _near(tiling: Tiling) -> Iterator[int]:
         yield min(3, count) if halo else 1
 
 
+def _starts_s(loading_s: float) -> dict[str, float]:
+    """Return what jobs take until they begin with their work; the network was loaded here."""
+    start_s, with_loops_s = _starting_s(STARTING), _starting_s(f"{STARTING}; {LOOPS}")
+    with_network_s = _starting_s(f"{STARTING}, torch; {LOOPS}") + loading_s
+    return {
+        "start_s": start_s,
+        "loops_start_s": with_loops_s,
+        "network_start_s": with_network_s,
+    }
+
+
 def _starting_s(code: str) -> float:
-    """Return what a process takes until it has imported what this one has read from the disk."""
+    """Return what a process takes that does no more, of files that were read before."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.monotonic() - began

@@ -22,12 +22,12 @@ DIAMETER_PX = 30.0
 TINY_EDGE = 96  # of the image for the warm-up
 
 
-def wide_net() -> Arrays:
-    """Return the parameters of the full-width net, each under its name with a prefix."""
+def wide_net(model: Path = TINY) -> Arrays:
+    """Return a smaller net as one of full width, each parameter under its name with a prefix."""
     from cellseg_pipe.nets.checkpoint import load
     from cellseg_pipe.nets.cpnet import Architecture, CPnet
 
-    small = load(TINY).net.state_dict()
+    small = load(model).net.state_dict()
     found = {}
     for key, tensor in CPnet(Architecture(widths=WIDTHS)).state_dict().items():
         full = np.zeros(tensor.shape, np.float32)

@@ -1,0 +1,163 @@
+"""Compares cells that cellpose 3.1.1.3 and we find with the same weights: the shipped model's.
+
+`.venv/bin/python tests/bench/same_masks.py [--peer-python PYTHON]` prints rows for
+docs/benchmarks.md. Rendered images of 2048 px, and with CELLSEG_DATA the single-channel test images
+of config/training/split.csv; each at its true diameter. The peer keeps its defaults, ours are the
+same but for the windows (512 px). AP is that of our cells with the peer's as the truth, counted
+over all images of a row, and the mean AP of both on the truth.
+"""
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import networks  # noqa: E402
+
+MODEL = ROOT / "cellseg_pipe" / "models" / "generalist.safetensors"
+EDGE = 2048
+# name: preset, diameter, our channels; the peer counts them from 1, with 0 for none
+RENDERED = {
+    "rendered nuclei of 18 px": ("nuclei", 18, (0,)),
+    "rendered nuclei of 24 px": ("nuclei", 24, (0,)),
+    "rendered nuclei of 40 px": ("nuclei", 40, (0,)),
+    "rendered cells of 36 px, one channel": ("cells", 36, (1,)),
+    "rendered cells of 36 px, two channels": ("cells", 36, (1, 0)),
+}
+MATCHED = {"precision": "fp32", "following": "exact", "antialias": False}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with what both are told of it."""
+
+    row: str
+    image: np.ndarray  # [channel, y, x]
+    truth: np.ndarray
+    diameter_px: float
+    channels: tuple[int, ...]
+
+
+def rendered():
+    from cellseg_pipe.geometry import Box
+    from cellseg_pipe.synth import PRESETS, render
+
+    for name, (preset, diameter, channels) in RENDERED.items():
+        spec = replace(PRESETS[preset], shape=(EDGE, EDGE), seed=5, diameter_px=diameter)
+        piece = render(spec, Box.of(spec.shape))
+        yield Picture(name, piece.image, piece.labels, diameter, channels)
+
+
+def real(data):
+    from cellseg_pipe.io.images import read_array
+    from cellseg_pipe.kernels import diameter_px
+    from cellseg_pipe.training.manifest import read_manifest
+
+    for pair in read_manifest(ROOT / "config" / "training" / "split.csv"):
+        if pair.split != "test":
+            continue
+        image, truth = read_array(data / pair.image), read_array(data / pair.labels)
+        if image.ndim == truth.ndim == 2 and truth.any():
+            areas = np.bincount(truth[truth > 0])
+            diameter = float(np.median(diameter_px(areas[areas > 0], 2)))
+            yield Picture(pair.set, image[None], truth.astype(np.uint32), diameter, (0,))
+
+
+def ours(picture, **settings):
+    import cellseg_pipe as cs
+
+    return cs.segment(
+        picture.image,
+        axes="cyx",
+        model=str(MODEL),
+        channels=list(picture.channels),
+        diameter_px=picture.diameter_px,
+        **MATCHED,
+        **settings,
+    ).labels
+
+
+def peer(source, target):
+    """Segment pickled pictures, in the peer's environment."""
+    state, diameter, pictures = pickle.loads(source.read_bytes())
+    model = networks.peer_model(state)
+    model.diam_mean = diameter
+    found = []
+    for image, px, channels in pictures:
+        first, second = [n + 1 for n in channels] + [0] * (2 - len(channels))
+        one = len(image) == 1
+        masks, *_ = model.eval(
+            image[0] if one else image,
+            channels=[0, 0] if one else [first, second],
+            channel_axis=None if one else 0,
+            diameter=px,
+        )
+        found.append(masks.astype(np.uint32))
+    target.write_bytes(pickle.dumps(found))
+
+
+def peers(pictures, python):
+    from cellseg_pipe.nets.checkpoint import load
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in", Path(folder) / "out"
+        plain = [(p.image.astype(np.float32), p.diameter_px, p.channels) for p in pictures]
+        weights = networks.wide_net(MODEL), float(load(MODEL).info.diameter_px)
+        source.write_bytes(pickle.dumps((*weights, plain)))
+        subprocess.run([python, __file__, "--as-peer", source, target], check=True)
+        return pickle.loads(target.read_bytes())
+
+
+def row_of(name, found, theirs, pictures):
+    from cellseg_pipe import evaluate
+
+    matched = {t: 0 for t in (0.5, 0.75)}
+    n_ours, n_theirs = (sum(len(np.unique(m)) - 1 for m in masks) for masks in (found, theirs))
+    for mine, other in zip(found, theirs, strict=True):
+        n_both = len(np.unique(mine)) + len(np.unique(other)) - 2
+        for threshold, ap in evaluate(mine, other).ap.items():
+            if threshold in matched and n_both:
+                matched[threshold] += ap * n_both / (1 + ap)  # of ap = both / (all - both)
+    same = [both / (n_ours + n_theirs - both) for both in matched.values()]
+    truths = [
+        np.nanmean([evaluate(m, p.truth).ap[0.5] for m, p in zip(masks, pictures, strict=True)])
+        for masks in (found, theirs)
+    ]
+    return (
+        f"| {name} | {len(found)} | {n_theirs} | {n_ours} | {same[0]:.4f} | {same[1]:.4f} |"
+        f" {truths[0]:.3f} | {truths[1]:.3f} |"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", type=Path, default=ROOT / ".venv-peer" / "bin" / "python")
+    parser.add_argument("--as-peer", type=Path, nargs=2)
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--only", default="")
+    asked = parser.parse_args()
+    if asked.as_peer:
+        return peer(*asked.as_peer)
+    data = os.environ.get("CELLSEG_DATA")
+    pictures = [*rendered(), *(real(Path(data)) if data else ())]
+    pictures = [p for p in pictures if asked.only in p.row]
+    theirs = peers(pictures, asked.peer_python)
+    found = [ours(p, window_px=asked.window) for p in pictures]
+    for name in dict.fromkeys(p.row for p in pictures):
+        of = [i for i, p in enumerate(pictures) if p.row == name]
+        print(row_of(name, *([those[i] for i in of] for those in (found, theirs, pictures))))
+    return None
+
+
+if __name__ == "__main__":
+    main()
