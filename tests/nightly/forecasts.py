@@ -106,7 +106,10 @@ def main():
         lines, near = table(Path(folder))
     if asked.write:
         path = CLONE / "docs" / "scaling.md"
-        text = re.sub(rf"(?<={HEADING}\n\n)(\|.*\n)*", "\n".join(lines) + "\n", path.read_text())
+        above = rf"({HEADING}\n(?:[^|#\n].*\n)*)\n?(?:\|.*\n)*"
+        put = lambda found: "\n".join([found[1], *lines, ""])  # noqa: E731
+        text, n = re.subn(above, put, path.read_text())
+        assert n == 1, f"{path} has no heading {HEADING!r}."
         path.write_text(text)
     return int(not near)
 
