@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.slabs import SLAB_BYTES
 from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.nets._footprint import Footprint
 from cellseg_pipe.segmentation.memory import BASE_BYTES, FOLLOW_BYTES, NETWORK_BYTES_PER_PX
@@ -93,7 +94,7 @@ def predict_bytes(plan: Plan, networks: Sequence[Footprint] = ()) -> int:
     loaded = sum(network.loaded_bytes for network in networks)
     of_px = max((network.px_bytes for network in networks), default=NETWORK_BYTES_PER_PX)
     # Windows of a volume meet hundreds of chunks, in the threads that decode them.
-    left = KEPT_BYTES if len(plan.shape) == 2 else LEFT_BYTES
+    left = KEPT_BYTES if len(plan.shape) == 2 else LEFT_BYTES + SLAB_BYTES
     reading = left + 16 * len(plan.picks) * source
     return round(BASE_BYTES + loaded + of_px * window + reading)
 

@@ -103,6 +103,7 @@ def _image_facts(unit: UnitRun, image: OpenImage) -> dict[str, Any]:
         "series": 0 if unit.needs_copy else unit.unit.image.series,
         "identity": json.loads(json.dumps(image.identity, default=str)),
         "shape": image.shape,
+        "chunk": image.chunk,
         "n_channels": image.n_channels,
         "channel_names": image.channel_names,
         "dtype": str(image.dtype),

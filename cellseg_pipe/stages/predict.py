@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 
 import numpy as np
 
+from cellseg_pipe.io.slabs import Slabs
 from cellseg_pipe.ledger import Batch, open_batch
 from cellseg_pipe.nets.windows import View, predict
 from cellseg_pipe.paths import StagePaths
@@ -49,7 +51,8 @@ def run(
     """
     unit = read_frozen(plan_paths)
     keys = window_batch(unit.plan, batch, unit.facts["n_batches"])
-    keys = keys_in_reading_order(keys, plan=unit.plan, restoring=unit.restoring)
+    chunk = unit.facts["image"].get("chunk")  # plans of earlier versions do not tell
+    keys = keys_in_reading_order(keys, plan=unit.plan, restoring=unit.restoring, chunk=chunk)
     with open_batch(paths, batch, keys) as work:
         if work.done:
             return
@@ -63,7 +66,12 @@ def run(
 
 def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -> None:
     engines, restorer, other = checked_networks(unit, numerics=numerics, threads=threads)
-    raw = source_of_image(unit.open_image())
+    image = unit.open_image()
+    raw = source_of_image(image)
+    if unit.restoring is None:  # what restores reads ahead by itself
+        n_bytes = image.n_channels * image.dtype.itemsize
+        slabs = Slabs(raw.read, image.shape, image.chunk, voxel_bytes=n_bytes)
+        raw = dataclasses.replace(raw, read=slabs.read)
     source = restored(raw, unit.restoring, restorer, plan=unit.plan, threads=threads)
     make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)
     began, missing = time.monotonic(), np.asarray(work.missing)

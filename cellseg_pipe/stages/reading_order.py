@@ -1,4 +1,4 @@
-"""In which order windows ask for an image that is restored where it is read. Arithmetic only."""
+"""In which order windows ask for an image, so that little is read or restored twice."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from cellseg_pipe.restoration import RestorePlan
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.stored import window_keys
 
-__all__ = ["in_reading_order", "keys_in_reading_order"]
+__all__ = ["behind_each_other", "in_reading_order", "keys_in_reading_order"]
 
 
 def keys_in_reading_order(
-    keys: Sequence[int], *, plan: Plan, restoring: RestorePlan | None
+    keys: Sequence[int],
+    *,
+    plan: Plan,
+    restoring: RestorePlan | None,
+    chunk: Sequence[int] | None,
 ) -> list[int]:
-    """Return the windows of a batch in the order in which what restores runs least often.
+    """Return the windows of a batch in the order in which least is read or restored twice.
 
     Before the batch is opened: it puts last what has ended an attempt, and that stays so.
 
@@ -30,24 +34,55 @@ def keys_in_reading_order(
         Of the image.
     restoring : RestorePlan or None
         What restores it.
+    chunk : sequence of int or None
+        What of the image is decoded as one; None where values are read singly.
 
     Returns
     -------
     list of int
         The same keys.
     """
-    if restoring is None:
-        return list(keys)
     every, found = np.asarray(keys, np.int64), list[int]()
     for view, first in window_keys(plan):
         places = every[(every >= first) & (every < first + len(view.lattice))] - first
-        ordered = in_reading_order(view, places, plan=plan, restoring=restoring)
+        if restoring is None:
+            ordered = behind_each_other(view, places, chunk=chunk or (1,) * len(plan.shape))
+        else:
+            ordered = in_reading_order(view, places, plan=plan, restoring=restoring)
         found += (first + ordered).tolist()
     return found
 
 
+def behind_each_other(
+    view: View, places: NDArray[np.int64], *, chunk: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return windows that are one voxel thick in columns, so that `Slabs` decodes chunks once.
+
+    Parameters
+    ----------
+    view : View
+        The windows' side.
+    places : int64 array [n]
+        Their numbers in C order, neighbours after each other.
+    chunk : sequence of int
+        What of the image is decoded as one.
+
+    Returns
+    -------
+    int64 array [n]
+        The same numbers; in their order where chunks are as thin as the windows, or these are not.
+    """
+    counts = view.lattice.counts
+    thin = [axis for axis in range(len(counts)) if axis not in view.axes]
+    if all(chunk[axis] == 1 for axis in thin):
+        return places
+    index = np.unravel_index(places, counts)
+    # The last key counts first.
+    return places[np.lexsort([index[axis] for axis in (*thin, *view.axes)])]
+
+
 def in_reading_order(
-    view: View, places: NDArray[np.int64], *, plan: Plan, restoring: RestorePlan | None
+    view: View, places: NDArray[np.int64], *, plan: Plan, restoring: RestorePlan
 ) -> NDArray[np.int64]:
     """Return windows in the order in which what restores runs least often.
 
@@ -62,7 +97,7 @@ def in_reading_order(
         Their numbers in C order, neighbours after each other.
     plan : Plan
         Of the image.
-    restoring : RestorePlan or None
+    restoring : RestorePlan
         What restores it.
 
     Returns
@@ -70,7 +105,7 @@ def in_reading_order(
     int64 array [n]
         The same numbers.
     """
-    if restoring is None or not restoring.views or view.axes == restoring.views[0].axes:
+    if not restoring.views or view.axes == restoring.views[0].axes:
         return places
     planes, step = restoring.views[0].axes, restoring.views[0].lattice.stride
     index = np.unravel_index(places, view.lattice.counts)
