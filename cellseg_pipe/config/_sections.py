@@ -211,7 +211,8 @@ class Tiles(Section):
     """How an image is cut; the labels do not depend on it."""
 
     core_px: Auto | Annotated[int, Field(strict=True, ge=1, le=1 << 20)] | Edges = "auto"
-    """Edge of the part that a tile answers for, one number or one per axis."""
+    """Edge of the part that a tile answers for, one number or one per axis; auto: what fits into
+    `resources.memory_gb` with the least looked at twice."""
     halo_px: Auto | Pixels | Edges = "auto"
     """What a tile reads beyond that part; auto: as much as makes tiles exact."""
     window_px: Auto | Annotated[int, Field(strict=True, ge=64, le=8192)] = "auto"

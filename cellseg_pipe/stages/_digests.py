@@ -17,7 +17,7 @@ __all__ = ["GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
-CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
+CELLS_VERSION = 3  # a higher one stores or numbers cells otherwise: windows that are there serve
 # Those of CELL_SETTINGS that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.

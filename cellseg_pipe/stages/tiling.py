@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ __all__ = [
     "read_tiling",
     "write_plan",
 ]
+
+CORE_BLOCKS = {"2d": 1, "planes": 1, "3d": 2}  # along an edge of a tile's core, at most
 
 
 @dataclass(frozen=True)
@@ -290,11 +293,13 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
         On the grid that particles walk on.
     """
     block, needed, said = BLOCK_PX[plan.mode], halo_px(plan), unit.experiment.tiles
-    core = block
+    cores = _cores(block, most=CORE_BLOCKS[plan.mode])
     if unit.experiment.stitch.seams == "iou":  # numbers do not follow blocks of cores
         block = (1,) * len(block)
     if said.core_px != "auto":
-        core = _whole_blocks(said.core_px, block, planes=plan.mode == "planes")
+        cores = [_whole_blocks(said.core_px, block, planes=plan.mode == "planes")]
+    elif unit.parts or unit.part is not None:  # classes of diameters have the same cores
+        cores = cores[:1]
     halo = needed
     if said.halo_px != "auto":
         halo = per_axis(said.halo_px, len(block), "tiles.halo_px")
@@ -307,7 +312,21 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
             f" 17), got {halo}. Raise tiles.halo_px, lower segment.reach_px, or set stitch.seams to"
             " iou."
         )
-    return TilePlan(plan.walk_shape, block, core, halo)
+    tilings = [TilePlan(plan.walk_shape, block, core, halo) for core in cores]
+    limit = memory_limit(unit)
+    fit = [tiles for tiles in tilings if limit is None or masks_bytes(plan, tiles) <= limit]
+    return min(fit or tilings[-1:], key=_seen_times)
+
+
+def _cores(block: tuple[int, ...], *, most: int) -> list[tuple[int, ...]]:
+    """Return edges of cores, the largest first: one to so many blocks along each axis."""
+    sides = itertools.product(*(range(most, 0, -1) for _ in block))
+    return [tuple(b * n for b, n in zip(block, side, strict=True)) for side in sides]
+
+
+def _seen_times(tiles: TilePlan) -> float:
+    """Return how often a tiling looks at a voxel."""
+    return math.prod(1 + 2 * h / c for h, c in zip(tiles.halo, tiles.core, strict=True))
 
 
 def _whole_blocks(core_px: Any, block: tuple[int, ...], *, planes: bool) -> tuple[int, ...]:
