@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,11 +15,9 @@ from cellseg_pipe.nets._fold import Affine, conv_kernel
 from cellseg_pipe.nets._ops import LAYOUT, OPS, choose_ops
 from cellseg_pipe.nets.cpnet import POOL, CPnet, style_of
 
-__all__ = ["Form", "FusedNet", "Precision", "choose_precision", "fuse", "keep_freed_memory"]
+__all__ = ["Form", "FusedNet", "Precision", "choose_precision", "fuse"]
 
 Precision = Literal["fp32", "bf16"]
-# Of mallopt in glibc: sizes from which a block is mapped alone, and from which the top is returned.
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -130,24 +127,6 @@ def choose_precision(device: str | torch.device) -> Precision:
     if torch.device(device).type != "cpu":
         return "fp32"
     return "bf16" if bf16_instructions() else "fp32"
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep memory it frees, where its allocator is that of glibc.
-
-    Else each map above 32 MiB is mapped afresh, page by page: normalising 32 channels of 512 px
-    took 24 ms instead of 7. For programs, once, not for libraries.
-
-    Returns
-    -------
-    bool
-        Whether the allocator agreed.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(MMAP_THRESHOLD, 1 << 30) and mallopt(TRIM_THRESHOLD, (1 << 31) - 1))
 
 
 def bf16_instructions() -> list[str]:
