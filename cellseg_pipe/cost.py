@@ -429,7 +429,7 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
     found = []
     for stage, (n, memory, seconds, disk, files) in rows.items():
         n_jobs = size.n_jobs[stage]
-        seconds += n_jobs * starts.get(stage, rates.loops_start_s)
+        seconds += n_jobs * starts.get(stage, rates.loops_start_s or rates.start_s)
         n_files = files + FILES_PER_JOB * n_jobs
         found.append(StageCost(stage, n, n_jobs, memory, seconds, round(disk), n_files))
     return found

@@ -212,7 +212,7 @@ class Tiles(Section):
 
     core_px: Auto | Annotated[int, Field(strict=True, ge=1, le=1 << 20)] | Edges = "auto"
     """Edge of the part that a tile answers for, one number or one per axis; auto: what fits into
-    `resources.memory_gb` with the least looked at twice."""
+    `resources.memory_gb` when tiles are planned."""
     halo_px: Auto | Pixels | Edges = "auto"
     """What a tile reads beyond that part; auto: as much as makes tiles exact."""
     window_px: Auto | Annotated[int, Field(strict=True, ge=64, le=8192)] = "auto"

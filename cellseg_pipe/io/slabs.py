@@ -27,8 +27,8 @@ class Slabs:
         Gives all the channels [C, *box] of a box.
     shape : sequence of int
         Of the image.
-    chunk : sequence of int or None
-        What is decoded as one; None where values are read singly.
+    chunk : sequence of int
+        What is decoded as one.
     voxel_bytes : int
         Of all channels.
     """
@@ -40,7 +40,7 @@ class Slabs:
         self,
         read: Callable[[Box], NDArray[Any]],
         shape: Sequence[int],
-        chunk: Sequence[int] | None,
+        chunk: Sequence[int],
         *,
         voxel_bytes: int,
     ) -> None:
@@ -76,7 +76,7 @@ class Slabs:
     def _slab(self, box: Box) -> Box:
         """Return a box with what lies behind it along its thinnest axis."""
         axis = int(np.argmin(box.shape))
-        thick, chunk = box.shape[axis], 0 if self._chunk is None else self._chunk[axis]
+        thick, chunk = box.shape[axis], self._chunk[axis]
         if thick >= chunk or not box.size:
             return box
         layers = SLAB_BYTES * thick // (box.size * self._voxel_bytes)

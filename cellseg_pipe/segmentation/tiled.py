@@ -41,7 +41,7 @@ __all__ = [
     "spread_px",
 ]
 
-# The units of numbering, fixed for ever: ids depend on nothing else.
+# The units of numbering: ids depend on nothing else.
 BLOCK_PX = {"2d": (2048, 2048), "planes": (1, 2048, 2048), "3d": (64, 128, 128)}
 DROPPED = np.uint32(0xFFFFFFFF)  # stands for a cell without a number while a box is painted
 GROWTH_PX = 6  # a cell's pixels end within the reach of its peak, and this

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cellseg_pipe.nets._info import sha256_of
 from cellseg_pipe.nets.catalog import SAM_PREFIX, resolve
 from cellseg_pipe.segmentation.settings import CELL_SETTINGS
+from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages._hashes import hash_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
 
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
-CELLS_VERSION = 3  # a higher one stores or numbers cells otherwise: windows that are there serve
+CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
 # Those of CELL_SETTINGS that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.
@@ -104,6 +105,8 @@ def _network_digests(unit: UnitRun) -> dict[str, str]:
         unit.batches["predict"],
     )
     cut = (tiles.core_px, tiles.halo_px, unit.batches["masks"])
+    if unit.mode == "3d":  # in other modes they are as they always were
+        cut = (*cut, BLOCK_PX["3d"])
     stitch = unit.experiment.stitch
     masks = hash_of(predict, CELLS_VERSION, cells, stitch.seams, cut, *([where] if where else []))
     joined = hash_of(masks, stitch.seam_iou) if stitch.seams == "iou" else masks

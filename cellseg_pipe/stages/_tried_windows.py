@@ -71,7 +71,7 @@ class TriedWindows:
             self._blobs[key] = b"" if blank else record_to_bytes(record)
             if not blank:
                 self.seconds += self._now() - began
-                self.n_px += math.prod(view.lattice.edge)
+                self.n_px += math.prod(view.edge(index))
         return self._blobs[key]
 
     def _now(self) -> float:

@@ -53,7 +53,7 @@ SAMPLES = 3
 SAMPLE_PX = {"2d": (1280, 1280), "planes": (1, 1280, 1280), "3d": (48, 128, 128)}
 LOOKED_AT = 48  # windows, of which the share that is blank is taken
 PYRAMID = 4 / 3  # of level 0; in 3D less
-# What jobs do before their work; their loops were compiled when tiles were tried.
+# What jobs do before their work.
 STARTING = "import cellseg_pipe.stages.jobs, numpy as np"
 LOOPS = "import cellseg_pipe; cellseg_pipe.masks_from_flows(np.zeros((2, 8, 8)), np.ones((8, 8)))"
 T = TypeVar("T")
@@ -256,6 +256,7 @@ def _near(tiling: Tiling) -> Iterator[int]:
 
 def _starts_s(loading_s: float) -> dict[str, float]:
     """Return what jobs take until they begin with their work; the network was loaded here."""
+    _starting_s(f"{STARTING}; {LOOPS}")  # compiles them, if nobody has yet
     start_s, with_loops_s = _starting_s(STARTING), _starting_s(f"{STARTING}; {LOOPS}")
     with_network_s = _starting_s(f"{STARTING}, torch; {LOOPS}") + loading_s
     return {

@@ -130,8 +130,7 @@ def _times(
         n = n_restored(plan, restoring, n_jobs)
         seconds = n * restoring_window_s(networks.restorer, restoring)
     # All windows, counted in those of the first view, as costs are.
-    asked = [int(windows_needed(plan, view).sum()) for view in plan.views]
-    sizes = [math.prod(view.lattice.edge) for view in plan.views]
-    n_windows = sum(n * size for n, size in zip(asked, sizes, strict=True)) / sizes[0]
+    n_px = sum(view.lattice.size(windows_needed(plan, view)) for view in plan.views)
+    n_windows = n_px / math.prod(plan.views[0].lattice.edge)
     share_s = seconds / max(n_windows, 1)
     return {"window_s": own_s + share_s, "restoring_window_s": share_s}

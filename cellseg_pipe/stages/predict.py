@@ -51,7 +51,7 @@ def run(
     """
     unit = read_frozen(plan_paths)
     keys = window_batch(unit.plan, batch, unit.facts["n_batches"])
-    chunk = unit.facts["image"].get("chunk")  # plans of earlier versions do not tell
+    chunk = _chunk_of(unit)
     keys = keys_in_reading_order(keys, plan=unit.plan, restoring=unit.restoring, chunk=chunk)
     with open_batch(paths, batch, keys) as work:
         if work.done:
@@ -66,11 +66,11 @@ def run(
 
 def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -> None:
     engines, restorer, other = checked_networks(unit, numerics=numerics, threads=threads)
-    image = unit.open_image()
+    image, chunk = unit.open_image(), _chunk_of(unit)
     raw = source_of_image(image)
-    if unit.restoring is None:  # what restores reads ahead by itself
+    if chunk is not None:
         n_bytes = image.n_channels * image.dtype.itemsize
-        slabs = Slabs(raw.read, image.shape, image.chunk, voxel_bytes=n_bytes)
+        slabs = Slabs(raw.read, image.shape, chunk, voxel_bytes=n_bytes)
         raw = dataclasses.replace(raw, read=slabs.read)
     source = restored(raw, unit.restoring, restorer, plan=unit.plan, threads=threads)
     make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)
@@ -89,6 +89,16 @@ def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -
             work.add(first + place, blob, blank=blank, info={"numerics": other} if other else {})
     took = time.monotonic() - began
     log.info("batch %d: %d windows in %.1f s", work.number, len(missing), took)
+
+
+def _chunk_of(unit: Frozen) -> tuple[int, ...] | None:
+    """Return what is decoded as one, where windows are one voxel thick and may share it.
+
+    Plans of earlier versions do not tell it, and what restores an image reads ahead by itself.
+    """
+    thin = all(len(view.axes) < len(unit.plan.shape) for view in unit.plan.views)
+    chunk = unit.facts["image"].get("chunk")
+    return tuple(chunk) if thin and chunk and unit.restoring is None else None
 
 
 def _index(view: View, place: int) -> tuple[int, ...]:

@@ -17,12 +17,14 @@ from cellseg_pipe.cost import (
     check_fits,
     kept_tiles_bytes,
     masks_bytes,
+    measure_bytes,
     stage_costs,
 )
 from cellseg_pipe.geometry import per_axis
 from cellseg_pipe.io.levels import count_files
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.restoration import RestorePlan, restore_plan_from_json
 from cellseg_pipe.segmentation.frozen import plan_from_json, plan_to_json
@@ -189,6 +191,8 @@ def plan_tiles(unit: UnitRun) -> Path:
     """
     paths = unit.stage("tiles")
     if paths.plan.exists():
+        known = read_tiling(paths)
+        _check_fits(unit, known.plan, known.tiles)
         return paths.plan
     frozen = read_frozen(unit.stage("plan"))
     own = {k: v for k, v in unit.chosen.settings.items() if k in CELL_SETTINGS}
@@ -199,8 +203,7 @@ def plan_tiles(unit: UnitRun) -> Path:
     region = freeze_region(unit, paths, known=frozen.plan.region)
     plan = dataclasses.replace(frozen.plan, settings=settings, region=region)
     tiles = tile_plan(plan, unit)
-    needed = masks_bytes(plan, tiles)
-    check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one tile")
+    _check_fits(unit, plan, tiles)
     facts = {
         "block": tiles.block,
         "core": tiles.core,
@@ -294,12 +297,12 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
     """
     block, needed, said = BLOCK_PX[plan.mode], halo_px(plan), unit.experiment.tiles
     cores = _cores(block, most=CORE_BLOCKS[plan.mode])
-    if unit.experiment.stitch.seams == "iou":  # numbers do not follow blocks of cores
-        block = (1,) * len(block)
+    if unit.parts or unit.part is not None:  # classes of diameters have the same cores
+        cores = [(CORE_BLOCKS[plan.mode] * block[0], *block[1:])]
+    if unit.experiment.stitch.seams == "iou":  # the labels depend on cores, numbers do not
+        block, cores = (1,) * len(block), cores[:1]
     if said.core_px != "auto":
         cores = [_whole_blocks(said.core_px, block, planes=plan.mode == "planes")]
-    elif unit.parts or unit.part is not None:  # classes of diameters have the same cores
-        cores = cores[:1]
     halo = needed
     if said.halo_px != "auto":
         halo = per_axis(said.halo_px, len(block), "tiles.halo_px")
@@ -313,9 +316,21 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
             " iou."
         )
     tilings = [TilePlan(plan.walk_shape, block, core, halo) for core in cores]
-    limit = memory_limit(unit)
-    fit = [tiles for tiles in tilings if limit is None or masks_bytes(plan, tiles) <= limit]
+    limit = memory_limit(unit) or available_bytes()
+    fit = [t for t in tilings if limit is None or _tile_bytes(plan, unit, tiles=t) <= limit]
     return min(fit or tilings[-1:], key=_seen_times)
+
+
+def _tile_bytes(plan: Plan, unit: UnitRun, *, tiles: TilePlan) -> int:
+    """Return what finding or measuring the cells of a tile takes, whichever is more."""
+    voxel_bytes = unit.image.n_channels * unit.image.dtype.itemsize
+    measuring = measure_bytes(plan, tiles, voxel_bytes=voxel_bytes)
+    return max(masks_bytes(plan, tiles), measuring)
+
+
+def _check_fits(unit: UnitRun, plan: Plan, tiles: TilePlan) -> None:
+    needed = masks_bytes(plan, tiles)
+    check_fits(Cost(needed), memory_limit(unit), what=f"{unit.name}: one tile")
 
 
 def _cores(block: tuple[int, ...], *, most: int) -> list[tuple[int, ...]]:

@@ -21,6 +21,12 @@ def starts(monkeypatch):
     monkeypatch.setattr(calibration, "_starting_s", lambda code: 1.0 + ("torch" in code))
 
 
+def test_what_jobs_do_before_their_work_can_be_run(monkeypatch):
+    monkeypatch.undo()
+    starts = calibration._starts_s(0.5)
+    assert starts["start_s"] > 0 and starts["network_start_s"] > 0.5
+
+
 def test_jobs_take_what_a_process_takes_to_begin(monkeypatch):
     monkeypatch.undo()
     assert (

@@ -1,11 +1,13 @@
-"""Windows of a volume's sides are asked for in columns, where that spares decoding."""
+"""Windows that are one voxel thick are asked for in columns, where that spares decoding."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cellseg_pipe.nets.windows import view_of
+from cellseg_pipe.stages.predict import _chunk_of
 from cellseg_pipe.stages.reading_order import behind_each_other
 from cellseg_pipe.tiles import morton_order
 
@@ -28,3 +30,21 @@ def test_columns_follow_each_other_where_chunks_are_thick(axes, chunk):
     )]  # fmt: skip
     n_columns = np.prod([view.lattice.counts[a] for a in axes])
     assert len(columns) <= n_columns and all(column == sorted(column) for column in columns)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "restoring", "chunk", "found"),
+    [
+        ([(1, 2), (0, 2), (0, 1)], (40, 50, 60), None, [1, 64, 64], (1, 64, 64)),
+        ([(1, 2)], (40, 50, 60), None, [16, 64, 64], (16, 64, 64)),
+        ([(0, 1)], (50, 60), None, [1024, 1024], None),  # nothing lies behind
+        ([(0, 1, 2)], (40, 50, 60), None, [64, 64, 64], None),
+        ([(1, 2), (0, 2), (0, 1)], (40, 50, 60), "a restorer", [1, 64, 64], None),
+        ([(1, 2), (0, 2), (0, 1)], (40, 50, 60), None, None, None),
+    ],
+)
+def test_slabs_are_read_where_windows_share_chunks(axes, shape, restoring, chunk, found):
+    views = [view_of(shape, seen, window_px=16, overlap_px=4, divisor=4) for seen in axes]
+    plan = SimpleNamespace(shape=shape, views=views)
+    facts = {"image": {} if chunk is None else {"chunk": chunk}}
+    assert _chunk_of(SimpleNamespace(plan=plan, facts=facts, restoring=restoring)) == found
