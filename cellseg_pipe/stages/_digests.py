@@ -104,8 +104,8 @@ def _network_digests(unit: UnitRun) -> dict[str, str]:
         (resources.device, resources.precision),
         unit.batches["predict"],
     )
-    cut = (tiles.core_px, tiles.halo_px, unit.batches["masks"])
-    if unit.mode == "3d":  # in other modes they are as they always were
+    cut: tuple[Any, ...] = (tiles.core_px, tiles.halo_px, unit.batches["masks"])
+    if unit.mode == "3d":  # the blocks of other modes are what they always were
         cut = (*cut, BLOCK_PX["3d"])
     stitch = unit.experiment.stitch
     masks = hash_of(predict, CELLS_VERSION, cells, stitch.seams, cut, *([where] if where else []))
