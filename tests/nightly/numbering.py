@@ -61,7 +61,7 @@ def write_tiling(folder, edge, seams):
         network_diameter_px=45.0,
     )
     facts = {"block": (1, 1), "core": (CORE, CORE), "halo": (HALO, HALO), "seams": seams}
-    facts |= {"n_predict": 1, "n_masks": N_BATCHES, "plan": plan_to_json(plan)}
+    facts |= {"n_predict": 1, "n_masks": N_BATCHES, "region": None, "plan": plan_to_json(plan)}
     write_plan(stages(folder)["tiles"].plan, facts)
 
 
