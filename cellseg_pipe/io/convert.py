@@ -109,8 +109,8 @@ def _cut(image: OpenImage, memory_bytes: int, version: Version) -> _Cut:
     chunk, shard = chunk_shape(shape, ndim), shard_shape(shape, ndim)
     flat = (1,) * (ndim - 2) + chunk_shape(shape[-2:], 2)
     flat_shard = (1,) * (ndim - 2) + shard_shape(shape[-2:], 2)
-    voxel_bytes = COPIES * image.n_channels * image.dtype.itemsize
-    whole_bytes = image.n_channels * image.dtype.itemsize * math.prod(shape)
+    voxel_bytes = COPIES * image.voxel_bytes
+    whole_bytes = image.voxel_bytes * math.prod(shape)
     # Decoded strips are kept as far as they fit, and one is decoded besides.
     held_bytes = max(min(CACHE_BYTES, whole_bytes), image.piece_bytes) + image.piece_bytes
     spare_bytes = memory_bytes - held_bytes

@@ -93,6 +93,11 @@ class OpenImage:
         )
 
     @property
+    def voxel_bytes(self) -> int:
+        """Size of a voxel with all its channels."""
+        return self.n_channels * self.dtype.itemsize
+
+    @property
     def file_axes(self) -> str:
         """A letter per axis of the file."""
         return self._layout.named

@@ -67,10 +67,9 @@ def bundled(experiment: Experiment, units: Sequence[UnitRun]) -> list[UnitRun]:
 
 
 def _fits(unit: UnitRun) -> bool:
-    image = unit.image
     if unit.region_said is not None:
         return False
-    return voxels_of(unit) * image.n_channels * image.dtype.itemsize <= READ_WHOLE_BYTES
+    return voxels_of(unit) * unit.image.voxel_bytes <= READ_WHOLE_BYTES
 
 
 def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitLayout:

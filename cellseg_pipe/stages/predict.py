@@ -69,8 +69,7 @@ def _compute(unit: Frozen, work: Batch, *, numerics: str, threads: int | None) -
     image, chunk = unit.open_image(), _chunk_of(unit)
     raw = source_of_image(image)
     if chunk is not None:
-        n_bytes = image.n_channels * image.dtype.itemsize
-        slabs = Slabs(raw.read, image.shape, chunk, voxel_bytes=n_bytes)
+        slabs = Slabs(raw.read, image.shape, chunk, voxel_bytes=image.voxel_bytes)
         raw = dataclasses.replace(raw, read=slabs.read)
     source = restored(raw, unit.restoring, restorer, plan=unit.plan, threads=threads)
     make = only_needed(network_source(source, unit.plan, threads=threads), unit.plan)

@@ -35,7 +35,7 @@ def keys_in_reading_order(
     restoring : RestorePlan or None
         What restores it.
     chunk : sequence of int or None
-        What of the image is decoded as one; None where values are read singly.
+        What of the image is decoded as one; None where windows do not share it.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def keys_in_reading_order(
     every, found = np.asarray(keys, np.int64), list[int]()
     for view, first in window_keys(plan):
         places = every[(every >= first) & (every < first + len(view.lattice))] - first
-        if restoring is None:
-            ordered = behind_each_other(view, places, chunk=chunk or (1,) * len(plan.shape))
-        else:
-            ordered = in_reading_order(view, places, plan=plan, restoring=restoring)
-        found += (first + ordered).tolist()
+        if restoring is not None:
+            places = in_reading_order(view, places, plan=plan, restoring=restoring)
+        elif chunk is not None:
+            places = behind_each_other(view, places, chunk=chunk)
+        found += (first + places).tolist()
     return found
 
 

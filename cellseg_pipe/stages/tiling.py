@@ -246,7 +246,7 @@ def predicted(
     size = Size(
         paint_px=unit.paint_px,
         n_channels=unit.image.n_channels,
-        voxel_bytes=unit.image.n_channels * unit.image.dtype.itemsize,
+        voxel_bytes=unit.image.voxel_bytes,
         n_files=count_files(unit.image.shape, unit.n_space, version=unit.version),
         look_px=look_grid(unit.image.shape, unit.look_mode).pitch,
         n_jobs=unit.batches
@@ -323,8 +323,7 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
 
 def _tile_bytes(plan: Plan, unit: UnitRun, *, tiles: TilePlan) -> int:
     """Return what finding or measuring the cells of a tile takes, whichever is more."""
-    voxel_bytes = unit.image.n_channels * unit.image.dtype.itemsize
-    measuring = measure_bytes(plan, tiles, voxel_bytes=voxel_bytes)
+    measuring = measure_bytes(plan, tiles, voxel_bytes=unit.image.voxel_bytes)
     return max(masks_bytes(plan, tiles), measuring)
 
 

@@ -162,7 +162,7 @@ class UnitRun:
     @property
     def needs_copy(self) -> bool:
         """Whether the image is large and can only be read as a whole."""
-        n_bytes = math.prod(self.image.shape) * self.image.n_channels * self.image.dtype.itemsize
+        n_bytes = math.prod(self.image.shape) * self.image.voxel_bytes
         return not self.image.in_place and n_bytes > READ_WHOLE_BYTES
 
     @property

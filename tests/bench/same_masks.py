@@ -20,7 +20,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE)]
+sys.path[:0] = [str(ROOT), str(HERE), str(HERE.parent / "nightly")]
 
 import networks  # noqa: E402
 
@@ -59,18 +59,11 @@ def rendered():
 
 
 def real(data):
-    from cellseg_pipe.io.images import read_array
-    from cellseg_pipe.kernels import diameter_px
-    from cellseg_pipe.training.manifest import read_manifest
+    from model import images
 
-    for pair in read_manifest(ROOT / "config" / "training" / "split.csv"):
-        if pair.split != "test":
-            continue
-        image, truth = read_array(data / pair.image), read_array(data / pair.labels)
-        if image.ndim == truth.ndim == 2 and truth.any():
-            areas = np.bincount(truth[truth > 0])
-            diameter = float(np.median(diameter_px(areas[areas > 0], 2)))
-            yield Picture(pair.set, image[None], truth.astype(np.uint32), diameter, (0,))
+    for one in images(data, lambda pair: True):
+        if one.axes == "yx" and one.truth.any():
+            yield Picture(one.pair.set, one.pixels[None], one.truth, one.diameter_px, (0,))
 
 
 def ours(picture, **settings):

@@ -34,7 +34,7 @@ def unit_of(memory_gb, *, seams="exact", core_px="auto", part=None, n_channels=1
         stitch=SimpleNamespace(seams=seams),
         resources=SimpleNamespace(memory_gb=memory_gb),
     )
-    image = SimpleNamespace(n_channels=n_channels, dtype=np.dtype(np.uint16))
+    image = SimpleNamespace(voxel_bytes=2 * n_channels)
     return SimpleNamespace(experiment=said, name="a", parts=(), part=part, image=image)
 
 
