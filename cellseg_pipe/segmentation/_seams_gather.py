@@ -170,10 +170,14 @@ class Gatherer:
         self._plan = plan
         self._numbers: list[int] = []
         self._first = [0]
-        self._rows: list[NDArray[np.int64]] = []
-        self._nodes: list[Nodes] = []
-        self._keys: list[NDArray[np.int64]] = []
-        self._pairs: list[NDArray[np.int64]] = []
+        self._row, self._key = _Column(), _Column()
+        self._pairs = {name: _Column() for name in PAIR}
+        flags, places = ("complete", "kept", "on_border"), ("peak", "anchor")
+        width = dict.fromkeys(places, len(plan.walk_shape))
+        self._nodes = {
+            name: _Column(np.bool_ if name in flags else np.int64, width.get(name))
+            for name in COLUMNS
+        }
         self._awaited: dict[int, list[NDArray[np.uint32]]] = {}
 
     def add(self, nodes: Nodes, tables: Iterable[SeamTable]) -> None:
@@ -199,10 +203,12 @@ class Gatherer:
             known.append(np.unique(table.overlaps.right))
         shared = np.unique(np.concatenate([np.zeros(0, np.uint32), *labels])).astype(np.int64) - 1
         lone = lone_cells(nodes, shared, self._plan)
-        self._keys.append(key_of(nodes.peak[lone.row[lone.meant]], self._plan))
-        self._rows.append(begin + shared)
-        self._nodes.append(_some(nodes, shared))
-        self._pairs.append(_pairs(tables, begin))
+        self._key.add(key_of(nodes.peak[lone.row[lone.meant]], self._plan))
+        self._row.add(begin + shared)
+        for name, column in self._nodes.items():
+            column.add(getattr(nodes, name)[shared])
+        for table in tables:
+            self._add_pairs(table, begin)
         self._numbers.append(nodes.number)
         self._first.append(begin + len(nodes.peak))
 
@@ -225,45 +231,56 @@ class Gatherer:
                 f" {self._first[-1]}. Cut the image into regions."
             )
         number, first = np.asarray(self._numbers, np.int64), np.asarray(self._first, np.int64)
-        row = _joined(self._rows, np.zeros(0, np.int64))
-        left, right_number, right_label, *counts = _joined(
-            self._pairs, np.zeros((len(PAIR), 0), np.int64)
+        row = self._row.whole()
+        return Gathered(
+            number,
+            first,
+            row,
+            Nodes(-1, **{name: column.whole() for name, column in self._nodes.items()}),
+            self._edges(number, first, row),
+            self._key.whole(),
         )
-        right = first[np.searchsorted(number, right_number)] + right_label - 1
-        edges = Edges(np.searchsorted(row, left), np.searchsorted(row, right), *counts)
-        keys = _joined(self._keys, np.zeros(0, np.int64))
-        return Gathered(number, first, row, self._together(), edges, keys)
 
-    def _together(self) -> Nodes:
-        """Return the nodes of all tiles."""
-        ndim = len(self._plan.walk_shape)
-        empty: dict[str, NDArray[Any]] = {
-            **dict.fromkeys(("peak", "anchor"), np.zeros((0, ndim), np.int64)),
-            **dict.fromkeys(("size", "core_size"), np.zeros(0, np.int64)),
-        }
-        none = np.zeros(0, bool)
-        columns = {
-            name: np.concatenate([empty.get(name, none), *(getattr(t, name) for t in self._nodes)])
-            for name in COLUMNS
-        }
-        self._nodes.clear()
-        return Nodes(-1, **columns)
-
-
-def _pairs(tables: list[SeamTable], begin: int) -> NDArray[np.int64]:
-    """Return the pairs of a tile, a column each: see `PAIR`."""
-    columns = [np.zeros((len(PAIR), 0), np.int64)]
-    for table in tables:
+    def _add_pairs(self, table: SeamTable, begin: int) -> None:
         overlaps = table.overlaps
-        others = np.full(overlaps.left.size, table.right_number, np.int64)
-        left = begin - 1 + overlaps.left.astype(np.int64)
-        counts = (overlaps.shared, overlaps.union, table.in_left, table.in_right)
-        columns.append(np.stack([left, others, overlaps.right.astype(np.int64), *counts]))
-    return np.concatenate(columns, axis=1)
+        self._pairs["left"].add(begin - 1 + overlaps.left.astype(np.int64))
+        self._pairs["right_number"].add(np.full(overlaps.left.size, table.right_number))
+        self._pairs["right_label"].add(overlaps.right)
+        self._pairs["shared"].add(overlaps.shared)
+        self._pairs["union"].add(overlaps.union)
+        self._pairs["in_left"].add(table.in_left)
+        self._pairs["in_right"].add(table.in_right)
+
+    def _edges(
+        self, number: NDArray[np.int64], first: NDArray[np.int64], row: NDArray[np.int64]
+    ) -> Edges:
+        pairs = self._pairs
+        right = first[np.searchsorted(number, pairs.pop("right_number").whole())]
+        right += pairs.pop("right_label").whole() - 1
+        ends = (np.searchsorted(row, end) for end in (pairs.pop("left").whole(), right))
+        return Edges(*ends, **{name: column.whole() for name, column in pairs.items()})
 
 
-def _joined(parts: list[NDArray[Any]], none: NDArray[Any]) -> NDArray[Any]:
-    """Return parts as one array along the last axis, and let go of them."""
-    whole = np.concatenate([none, *parts], axis=-1)
-    parts.clear()
-    return whole
+class _Column:
+    """Rows that come a few at a time and never lie in memory twice, as parts of a list do.
+
+    Parameters
+    ----------
+    dtype : data type
+        Of the values.
+    width : int, optional
+        Values in a row; without it the column is a vector.
+    """
+
+    def __init__(self, dtype: type[np.generic] = np.int64, width: int | None = None) -> None:
+        self._dtype, self._width = dtype, width
+        self._bytes = bytearray()
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Take some more."""
+        self._bytes += rows.astype(self._dtype).tobytes()
+
+    def whole(self) -> NDArray[Any]:
+        """Return all of them, which are let go of here."""
+        values, self._bytes = np.frombuffer(self._bytes, self._dtype), bytearray()
+        return values if self._width is None else values.reshape(-1, self._width)

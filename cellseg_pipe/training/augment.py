@@ -270,15 +270,34 @@ def _regrey(
 
 
 def _empty(rng: np.random.Generator, n_inputs: int, how: Augmentation) -> Crop:
-    """Return noise of some grain, brought to 0 and 1 as an image of nothing would be."""
+    """Return noise, brought to 0 and 1 as an image of nothing would be."""
     edge = how.crop_px
-    noise = rng.standard_normal((edge, edge), np.float32)
-    noise = ndimage.gaussian_filter(noise, rng.uniform(0, 1.5))
-    if rng.random() < 0.5:  # uneven light
-        slope = ndimage.gaussian_filter(rng.standard_normal((edge, edge), np.float32), 40)
-        noise = noise / noise.std() + rng.uniform(0, 2) * slope / max(slope.std(), 1e-6)
-    low, high = np.percentile(noise, (1, 99))
+    grain = 2 ** rng.uniform(0, 2.6)  # such an image is enlarged wherever small cells are tried
     pixels = np.zeros((n_inputs, edge, edge), np.float32)
-    pixels[0] = (noise - low) / (high - low)
+    for i in range(n_inputs if rng.random() < 0.5 else 1):
+        noise = _enlarged(_grains(rng, math.ceil(edge / grain) + 1), grain, edge)
+        noise = ndimage.gaussian_filter(noise, rng.uniform(0, 1.5))
+        if rng.random() < 0.5:  # uneven light
+            slope = ndimage.gaussian_filter(rng.standard_normal((edge, edge), np.float32), 40)
+            noise = noise / noise.std() + rng.uniform(0, 2) * slope / max(slope.std(), 1e-6)
+        low, high = np.percentile(noise, (1, 99))
+        pixels[i] = (noise - low) / (high - low)
     wide = edge + 2 * how.margin_px
     return Crop(pixels, np.zeros((wide, wide), np.int32), np.zeros(1, np.int16), "noise")
+
+
+def _grains(rng: np.random.Generator, edge: int) -> NDArray[np.float32]:
+    """Return independent pixels: of a camera's electronics, of photons, or of any value alike."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return rng.standard_normal((edge, edge), np.float32)
+    if kind == 1:
+        return rng.poisson(math.exp(rng.uniform(0, 5)), (edge, edge)).astype(np.float32)
+    return rng.random((edge, edge), np.float32)
+
+
+def _enlarged(plane: NDArray[np.float32], factor: float, edge: int) -> NDArray[np.float32]:
+    """Return the corner of an image, enlarged as the image is when cells are small."""
+    return ndimage.affine_transform(
+        plane, np.full(2, 1 / factor), output_shape=(edge, edge), order=1
+    )

@@ -15,7 +15,14 @@ from scipy import ndimage
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import boxes_and_areas, iou_of, overlap_pairs, relabel
-from cellseg_pipe.segmentation import Answer, ImageSource, Settings, cells_of, make_plan
+from cellseg_pipe.segmentation import (
+    Answer,
+    ImageSource,
+    Settings,
+    _seams_link,
+    cells_of,
+    make_plan,
+)
 from cellseg_pipe.segmentation._seams_nodes import seen_whole
 from cellseg_pipe.segmentation.cells import to_level_0
 from cellseg_pipe.segmentation.seams import (
@@ -547,6 +554,21 @@ def test_the_whole_in_one_tile_has_the_cells_of_exact_mode():
     labels = painted([view], link([view], plan), plan)
     np.testing.assert_array_equal(labels, cells_of(answer, plan).labels)
     assert labels.max() > 40
+
+
+@given(
+    keys=st.lists(st.integers(0, 40) | st.integers(0, 1 << 60), max_size=60),
+    n_lone=st.integers(0, 60),
+)
+def test_ids_are_the_same_however_many_keys_are_sorted_at_once(keys, n_lone):
+    lone, shared = np.split(np.asarray(keys, np.int64), [min(n_lone, len(keys))])
+    expected = np.argsort(np.argsort(keys, kind="stable"), kind="stable") + 1
+    for at_once, step in ((4, 1), (6, 3), (1 << 22, 1 << 8)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_seams_link, "RANGE_KEYS", at_once)
+            patch.setattr(_seams_link, "RANGE_STEP", step)
+            found = _seams_link._numbers(lone, shared)
+        np.testing.assert_array_equal(np.concatenate(found), expected)
 
 
 def test_numbers_go_by_block_and_then_by_peak(monkeypatch):

@@ -123,11 +123,22 @@ def test_sets_are_drawn_by_the_root_of_their_objects(make_prepared):
 
 def test_empty_crops_have_no_cells_and_the_range_of_an_image(images):
     how = Augmentation(**{**vars(PLAIN), "p_empty": 1.0})
-    for step in range(5):
-        crop = sampler(images, how).crop(step, 0)
+    crops = [sampler(images, how).crop(step, 0) for step in range(20)]
+    for crop in crops:
         assert not crop.labels.any() and crop.source == "noise"
-        np.testing.assert_allclose(np.percentile(crop.pixels[0], (1, 99)), (0, 1), atol=1e-5)
-        assert not crop.pixels[1].any()
+        for plane in crop.pixels:
+            if plane.any() or plane is crop.pixels[0]:
+                np.testing.assert_allclose(np.percentile(plane, (1, 99)), (0, 1), atol=1e-5)
+    # The second input is noise of its own, or not used.
+    assert {bool(crop.pixels[1].any()) for crop in crops} == {False, True}
+    assert not any(np.array_equal(*crop.pixels) for crop in crops)
+
+
+def test_noise_has_grains_of_many_sizes(images):
+    how = Augmentation(**{**vars(PLAIN), "p_empty": 1.0})
+    planes = [sampler(images, how).crop(step, 0).pixels[0] for step in range(40)]
+    alike = [np.corrcoef(p[:, 1:].ravel(), p[:, :-1].ravel())[0, 1] for p in planes]
+    assert min(alike) < 0.5 and max(alike) > 0.95
 
 
 @pytest.mark.parametrize("step", range(8))
