@@ -36,6 +36,11 @@ bench: .venv/.ready
 
 nightly: .venv/.ready
 	$(PYTHON_BIN) -m pytest tests/nightly -s $(PYTEST_ARGS)
+	$(PYTHON_BIN) tests/nightly/plans.py
+	$(PYTHON_BIN) tests/nightly/numbering.py
+	$(PYTHON_BIN) tests/nightly/forecasts.py
+	$(PYTHON_BIN) tests/bench/scaling.py --edges 4096,8192,16384,32768
+	$(PYTHON_BIN) tests/bench/scaling.py --volume 512x2048x2048
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info

@@ -16,7 +16,7 @@ from cellseg_pipe.nets._footprint import Footprint
 from cellseg_pipe.segmentation.memory import BASE_BYTES, FOLLOW_BYTES, NETWORK_BYTES_PER_PX
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import core_needed, cores_needed, windows_needed
-from cellseg_pipe.tiles import TilePlan
+from cellseg_pipe.tiles import Grid, TilePlan
 
 __all__ = [
     "Cost",
@@ -419,8 +419,11 @@ def stage_costs(plan: Plan, tiles: TilePlan, size: Size) -> list[StageCost]:
         ),
     }
     if "qc" in size.n_jobs:
-        n_looks = math.prod(math.ceil(n / p) for n, p in zip(plan.shape, size.look_px, strict=True))
-        looking_s = LOOK_S * size.n_channels * millions
+        looks = Grid(plan.shape, size.look_px)
+        n_looks = len(looks)
+        if plan.region is not None:
+            n_looks = int(plan.region.touched_boxes(looks).sum())
+        looking_s = LOOK_S * size.n_channels * millions * n_looks / len(looks)
         rows["qc"] = (n_looks, look_bytes(plan, size), looking_s, 0, 0)
     if "sift" in size.n_jobs:
         memory, disk = paint_bytes(size.paint_px, plan), STORED_BYTES * millions * 1e6

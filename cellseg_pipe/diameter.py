@@ -18,6 +18,7 @@ __all__ = [
     "Sample",
     "measure_diameter",
     "measure_near",
+    "nothing_found",
     "refined",
     "region_edge",
     "sample_regions",
@@ -152,10 +153,26 @@ def measure_diameter(
     trials = [network_diameter_px * STEP**k for k in TRIALS]
     best = _best(sample_at, trials)
     if best is None:
-        log.warning("no cells in the sampled regions: the network's own diameter is taken")
-        return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
+        return nothing_found(network_diameter_px)
     trial, sample = best
     return refined(sample_at, sample, rounds=2, edge_px=region_edge(trial))
+
+
+def nothing_found(network_diameter_px: float) -> Diameter:
+    """Return the network's own diameter, and say that none could be measured.
+
+    Parameters
+    ----------
+    network_diameter_px : float
+        Of the cells that the network knows.
+
+    Returns
+    -------
+    Diameter
+        On 0 cells.
+    """
+    log.warning("no cells in the sampled regions: the network's own diameter is taken")
+    return Diameter(network_diameter_px, network_diameter_px, network_diameter_px, 0)
 
 
 def measure_near(sample_at: Callable[[float, int], Sample], near_px: float) -> Diameter | None:

@@ -311,6 +311,11 @@ class StagePaths:
         """Of a job that segments many images: the hash of what each of them depends on."""
         return self.root / IMAGES
 
+    @property
+    def trying(self) -> Path:
+        """Of such a job: which image it is at, and how often it was killed at which."""
+        return self.root / "trying.json"
+
     def claim(self, batch: int, token: int) -> Path:
         """Return the claim of a batch: who works on it, or did."""
         return self.root / "claims" / f"{batch:04d}.{token}"

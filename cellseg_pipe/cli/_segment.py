@@ -239,10 +239,9 @@ class Bar:
         print(f"\r\x1b[K{text}{end}", end="", file=sys.stderr, flush=True)
 
 
-def _channels(text: str) -> list[int | str | None]:
-    """Return the channels of A,B: numbers, names, nothing for an input of zeros."""
-    parts = [part.strip() for part in text.split(",")]
-    return [int(part) if part.isdecimal() else part or None for part in parts]
+def _channels(text: str) -> list[str | None]:
+    """Return the channels of A,B: names or numbers, nothing for an input of zeros."""
+    return [part.strip() or None for part in text.split(",")]
 
 
 def _pair(text: str) -> tuple[float, float]:

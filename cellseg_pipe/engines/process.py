@@ -58,8 +58,9 @@ def run(
         at_end.enter_context(told(experiment.on_finish, layout))
         found, large = with_images(experiment), set(layout.names)
         wanted = (unit for unit in units_of(found) if unit.name in large)
-        for _, several in itertools.groupby(wanted, key=lambda unit: unit.image.name):
-            _run_image(layout, found, list(several), on_job=on_job, threads=threads)
+        for _, of_image in itertools.groupby(wanted, key=lambda unit: unit.image.name):
+            for several in _together(found, list(of_image)):
+                _run_units(layout, found, several, on_job=on_job, threads=threads)
         for job in bundle_jobs(layout):
             if not job.output.exists():
                 run_bundle(found, layout, job.stage, threads=threads)
@@ -68,7 +69,15 @@ def run(
     return paths
 
 
-def _run_image(
+def _together(experiment: Experiment, of_image: list[Unit]) -> list[list[Unit]]:
+    """Return which units of an image need each other: all, or each only itself."""
+    grown = any(target.expand is not None for target in experiment.targets.values())
+    if grown or experiment.relate is not None:
+        return [of_image]
+    return [[unit] for unit in of_image]
+
+
+def _run_units(
     layout: RunLayout,
     experiment: Experiment,
     several: list[Unit],
@@ -76,7 +85,7 @@ def _run_image(
     on_job: Callable[[UnitRun, Job], None] | None,
     threads: int | None,
 ) -> None:
-    """Run the jobs of an image's units; where there are others, one that fails stops none."""
+    """Run the jobs of units that need each other; where there are more, they fail alone."""
     try:
         for unit, job in open_jobs([open_unit(experiment, unit) for unit in several]):
             if on_job:

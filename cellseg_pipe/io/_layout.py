@@ -163,6 +163,8 @@ def named_axes(
 def _guessed(shape: tuple[int, ...], path: str) -> str:
     if len(shape) == 3 and shape[-1] in COLOURS and shape[0] > CHANNELS_MAX:
         guess = "yxs"
+    elif len(shape) == 3 and shape[-1] < COLOURS[0] and shape[0] > CHANNELS_MAX:
+        guess = "yxc"  # no volume is a pixel or two wide
     elif len(shape) == 3:
         guess = "cyx" if shape[0] <= CHANNELS_MAX else "zyx"
     else:

@@ -41,7 +41,7 @@ def open_png(path: Path) -> Raw:
 
 
 def open_jpeg(path: Path) -> Raw:
-    """Read a JPEG; inks become colours.
+    """Read a JPEG; inks become colours, and one that is too large for Pillow is read without it.
 
     Parameters
     ----------
@@ -53,13 +53,17 @@ def open_jpeg(path: Path) -> Raw:
     Raw
         All pixels in memory.
     """
+    import imagecodecs
     from PIL import Image as Pictures
 
     try:
-        with Pictures.open(path) as picture:
-            coloured = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-            return _picture(np.asarray(coloured), path, "JPEG")
-    except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
+        try:
+            with Pictures.open(path) as picture:
+                coloured = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+                return _picture(np.asarray(coloured), path, "JPEG")
+        except Pictures.DecompressionBombError:
+            return _picture(imagecodecs.jpeg8_decode(path.read_bytes()), path, "JPEG")
+    except (OSError, SyntaxError, RuntimeError, ValueError) as error:
         raise _unreadable(path, "a picture", error) from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-__all__ = ["binary_whole", "sync_folder", "written_whole"]
+__all__ = ["binary_whole", "size_and_age", "sync_folder", "written_whole"]
 
 
 @contextlib.contextmanager
@@ -82,3 +82,24 @@ def sync_folder(folder: Path | str) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def size_and_age(path: Path | str) -> tuple[int, int]:
+    """Return what changes when an image is written again.
+
+    Parameters
+    ----------
+    path : path
+        A file, a place in a zip file, or a store, of which all files count.
+
+    Returns
+    -------
+    n_bytes, mtime_ns : int
+        Of all together, and of the newest.
+    """
+    path = Path(path)
+    if path.is_dir():
+        about = [each.stat() for each in path.rglob("*")]
+    else:  # a place in a zip file changes with that file
+        about = [next((each for each in (path, *path.parents) if each.is_file()), path).stat()]
+    return sum(one.st_size for one in about), max((one.st_mtime_ns for one in about), default=0)

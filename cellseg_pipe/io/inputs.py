@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "PICTURES", "TIFFS", "find_inputs", "stem_of"]
+__all__ = ["IMAGE_SUFFIXES", "PICTURES", "TIFFS", "find_inputs", "is_result", "stem_of"]
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ ENDINGS = (".zarr.zip", ".zip", *IMAGE_SUFFIXES)  # the longer before what it en
 STORE_FILES = (".zgroup", "zarr.json", ".zattrs", ".zarray")
 # What we and the peer write beside an image: never an image itself.
 RESULTS = re.compile(
-    r"_(cp_masks|masks?|labels?|seg|flows|dP|cellprob|outlines|overlay|cp_output)$"
+    r"_(cp_masks|masks?|labels?|seg|flows|dP|cellprob|outlines|overlay|figure|cp_output)$"
 )
 
 
@@ -44,7 +44,7 @@ def find_inputs(patterns: Sequence[Path | str], *, recursive: bool = False) -> l
     found: dict[Path, Path] = {}
     results: list[Path] = []
     for pattern in patterns:
-        if _is_result(path := Path(pattern)) and path.exists():
+        if is_result(path := Path(pattern)) and path.exists():
             results.append(path)
             continue
         images = list(_meant(path, recursive=recursive))
@@ -128,10 +128,22 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return _has_ending(path) and not path.name.startswith(".") and not _is_result(path)
+    return _has_ending(path) and not path.name.startswith(".") and not is_result(path)
 
 
-def _is_result(path: Path) -> bool:
+def is_result(path: Path) -> bool:
+    """Tell whether an image is named like what we and the peer write beside an image.
+
+    Parameters
+    ----------
+    path : path
+        Its file.
+
+    Returns
+    -------
+    bool
+        Such a file is never segmented unasked.
+    """
     return _has_ending(path) and RESULTS.search(stem_of(path)) is not None
 
 

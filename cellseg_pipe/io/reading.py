@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._layout import steps_error
-from cellseg_pipe.io.opening import open_image
+from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.machine import available_bytes
 
-__all__ = ["Image", "read_image"]
+__all__ = ["Image", "in_memory", "read_image"]
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,35 @@ def read_image(
     Image
         Channels first.
     """
-    opened = open_image(path, axes=axes, series=series, level=level)
+    return in_memory(open_image(path, axes=axes, series=series, level=level))
+
+
+def in_memory(opened: OpenImage) -> Image:
+    """Read all pixels of an image of one time point that was opened.
+
+    Parameters
+    ----------
+    opened : OpenImage
+        The image.
+
+    Returns
+    -------
+    Image
+        Channels first.
+    """
     if opened.n_times > 1:
-        raise steps_error(str(path), opened.file_axes, "t", size=opened.n_times)
+        raise steps_error(opened.path, opened.file_axes, "t", size=opened.n_times)
+    needed, there = math.prod(opened.shape) * opened.voxel_bytes, available_bytes()
+    if there is not None and needed > there:
+        raise MemoryError(
+            f"{opened.path} takes {needed / 1e9:.1f} GB in memory, got {there / 1e9:.1f} GB. Run"
+            " the pipeline (cellseg run), which works in tiles."
+        )
     return Image(
         pixels=opened.read(Box.of(opened.shape)),
         spatial=opened.spatial,
         channel_names=opened.channel_names,
         spacing_um=opened.spacing_um,
         rgb=opened.rgb,
-        path=Path(path),
+        path=Path(opened.path),
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.files import size_and_age
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.regions import (
@@ -169,11 +170,25 @@ def part_of_file(path: Path | str, *, shape: Sequence[int], name: str | None = N
         On level 0.
     """
     if str(path).lower().endswith(OUTLINES):
-        part = outlines_part(read_outlines(path), shape=shape)
+        outlines = read_outlines(path)
+        _check_inside(outlines, shape, path)
+        part = outlines_part(outlines, shape=shape)
     else:
         part = mask_part(open_image(path), shape, what=str(path))
     names = part.names if name is None else (name,) * len(part.names)
     return Part(part.breaks, part.row, part.start, part.stop, part.number, names)
+
+
+def _check_inside(outlines: Sequence[Outline], shape: Sequence[int], path: Path | str) -> None:
+    """Refuse outlines of which one lies beside the image: they are of another one."""
+    for outline in outlines:
+        corners = np.concatenate([np.zeros((0, 2)), *outline.rings])
+        low, high = corners.min(axis=0, initial=np.inf), corners.max(axis=0, initial=-np.inf)
+        if not ((high > 0) & (low < shape[-2:])).all():
+            raise ValueError(
+                f"{path}: region {outline.name} lies outside the image of shape {tuple(shape)}."
+                " Check that it is of this image and of its full resolution, or remove it."
+            )
 
 
 def region_identity(said: Any) -> Any:
@@ -200,7 +215,8 @@ def region_identity(said: Any) -> Any:
         return None
     if str(said).lower().endswith(OUTLINES):
         return hashlib.sha256(Path(said).read_bytes()).hexdigest()
-    return open_image(said).identity
+    about = open_image(said).identity  # of a store it does not tell that pixels were painted over
+    return about if "://" in str(said) else {**about, "changed": list(size_and_age(said))}
 
 
 def read_outlines(path: Path | str) -> list[Outline]:

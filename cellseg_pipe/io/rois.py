@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.io.files import binary_whole, written_whole
 from cellseg_pipe.kernels import outline_polygons
 
-__all__ = ["write_geojson", "write_outlines_text", "write_roi_zip"]
+__all__ = ["ROI_MAX_PX", "write_geojson", "write_outlines_text", "write_roi_zip"]
 
 ROI_HEADER_BYTES = 64
 # ImageJ keeps 16 bits of a coordinate and takes those above 60,535 for negative ones.

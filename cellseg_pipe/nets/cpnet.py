@@ -254,7 +254,7 @@ def architecture_of(state_dict: Mapping[str, Tensor]) -> Architecture:
     if any(key in plain_keys(state_dict) for key in KEYS_OF_VERSION_4):
         raise ValueError(
             "expected the network of cellpose 1 to 3, found one of cellpose 4. "
-            "Use the cellpose-sam backend for it."
+            "Name it cellpose-sam:FILE to run it by the package cellpose of version 4."
         )
     found = {key: tuple(tensor.shape) for key, tensor in plain_keys(state_dict).items()}
     architecture = guess(found)

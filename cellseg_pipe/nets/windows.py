@@ -242,7 +242,7 @@ def predict(
     ahead = iter(indices)
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = {index: window_input(source, view, index) for index in batch}
-        outputs = dict(_run_alike(net, inputs, augment=augment))
+        outputs = dict(_run_alike(net, inputs, at_once=at_once, augment=augment))
         for index in batch:
             shape = view.lattice.box(index).shape
             if index not in outputs:
@@ -281,16 +281,26 @@ def window_input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[
 
 
 def _run_alike(
-    net: Network, inputs: dict[tuple[int, ...], NDArray[np.float32] | None], *, augment: bool
+    net: Network,
+    inputs: dict[tuple[int, ...], NDArray[np.float32] | None],
+    *,
+    at_once: int,
+    augment: bool,
 ) -> Iterator[tuple[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]]]:
-    """Yield the answers of those windows that have an input, equal shapes as one batch."""
+    """Yield the answers of those windows that have an input, equal shapes as one batch.
+
+    Batches are always of one size, as a GPU computes others otherwise: in the last bits an answer
+    would depend on which windows happen to be computed together.
+    """
     alike: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for index, x in inputs.items():
         if x is not None:
             alike.setdefault(x.shape, []).append(index)
     for indices in alike.values():
-        batch = np.stack([x for index in indices if (x := inputs[index]) is not None])
-        yield from zip(indices, zip(*_run(net, batch, augment=augment), strict=True), strict=True)
+        some = [x for index in indices if (x := inputs[index]) is not None]
+        batch = np.stack(some + [np.zeros_like(some[0])] * (at_once - len(some)))
+        answers = zip(*_run(net, batch, augment=augment), strict=True)
+        yield from zip(indices, answers, strict=False)
 
 
 def _run(

@@ -8,6 +8,7 @@ coordinates and a known halo. So a box computed alone equals the same box cut ou
 from cellseg_pipe.preprocess.channels import (
     Pick,
     check_finite,
+    check_shares,
     gather_channels,
     resolve_channels,
     white_of,
@@ -33,6 +34,7 @@ __all__ = [
     "antialias_sigma_px",
     "apply_ranges",
     "check_finite",
+    "check_shares",
     "gather_channels",
     "gaussian",
     "gaussian_halo_px",

@@ -12,7 +12,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Pick", "check_finite", "gather_channels", "resolve_channels", "white_of"]
+__all__ = [
+    "Pick",
+    "check_finite",
+    "check_shares",
+    "gather_channels",
+    "resolve_channels",
+    "white_of",
+]
 
 Choice = int | str | None
 
@@ -20,6 +27,7 @@ Choice = int | str | None
 STAINS = ("hematoxylin", "eosin", "dab")
 DENSITIES = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 GREYS = ("grey", "gray")
+BRIGHTEST = 2.0  # shares of the light have a median below it, whatever white was taken to be
 DARKEST = 1 / 255  # share of the light below which no density is told apart; that of 8 bits
 
 
@@ -90,6 +98,27 @@ def resolve_channels(
             f" {len(picks)}: {channels!r}. Name fewer channels or take another model."
         )
     return picks + (ZERO,) * (n_inputs - len(picks))
+
+
+def check_shares(pixels: NDArray[Any], *, white: float) -> None:
+    """Refuse colours as floats that are no shares of the light: all of them would be white.
+
+    Parameters
+    ----------
+    pixels : array [C, *spatial]
+        Some of an image whose stains are wanted.
+    white : float
+        From `white_of`.
+    """
+    if pixels.dtype.kind != "f" or white != 1:
+        return
+    middle = float(np.median(pixels))
+    if middle > BRIGHTEST:
+        raise ValueError(
+            f"stains need floats from 0 (no light) to 1 (white), got colours about {middle:g}."
+            " Divide them by the value of white: 255 for what was restored from 8 bits, 65535"
+            " from 16."
+        )
 
 
 def white_of(dtype: DTypeLike) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Limits", "judged"]
+__all__ = ["Limits", "check_limits", "judged"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,29 @@ def judged(
     return {"flagged": marked["flag"], "dropped": marked["drop"], "qc_reason": reason}
 
 
+def check_limits(limits: Limits, *, spacing_um: tuple[float, ...] | None) -> None:
+    """Refuse rules in µm of an image that does not tell the size of its voxels.
+
+    Parameters
+    ----------
+    limits : Limits
+        Rules of one kind.
+    spacing_um : tuple of float or None
+        Of the image.
+    """
+    unlimited = vars(Limits())
+    for name, limit in vars(limits).items():
+        if spacing_um is None and name.endswith("_um") and limit != unlimited[name]:
+            raise _no_voxel_size(name)
+
+
+def _no_voxel_size(rule: str) -> ValueError:
+    return ValueError(
+        f"the rule {rule} needs the size of a voxel, and the image does not tell it. Set"
+        " spacing_um of the image, or give the limit in px."
+    )
+
+
 def _broken(columns: dict[str, NDArray[Any]], limits: Limits) -> dict[str, NDArray[np.bool_]]:
     """Return for each rule that there is which cells break it."""
     size = "area_px" if "area_px" in columns else "volume_px"
@@ -92,10 +115,7 @@ def _broken(columns: dict[str, NDArray[Any]], limits: Limits) -> dict[str, NDArr
         end, _, what = name.partition("_")
         column = measured.get(what, what)
         if column not in columns:
-            raise ValueError(
-                f"the rule {name} needs the size of a voxel, and the image does not tell it. Set"
-                " spacing_um of the image, or give the limit in px."
-            )
+            raise _no_voxel_size(name)
         values = columns[column]
         found[name] = values < limit if end == "min" else values > limit
     if limits.border != "keep":

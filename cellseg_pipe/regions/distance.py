@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ __all__ = ["border_distance_px"]
 
 
 def border_distance_px(
-    region: Region, points: NDArray[np.int64], *, most_px: int
+    region: Region, points: NDArray[np.int64], *, most_px: int, row_px: float = 1.0
 ) -> NDArray[np.float64]:
     """Return how far pixels of a region lie from the nearest one outside, in their own plane.
 
@@ -27,6 +28,8 @@ def border_distance_px(
         Pixels of level 0.
     most_px : int
         What is farther is not searched.
+    row_px : float
+        Distance of two rows, in px of a row.
 
     Returns
     -------
@@ -37,8 +40,8 @@ def border_distance_px(
     points = np.asarray(points, np.int64).reshape(-1, len(region.shape))
     best = np.full(len(points), float(most_px) ** 2)
     height = region.shape[-2]
-    for step in range(most_px + 1):
-        near = np.flatnonzero(best > step**2)
+    for step in range(math.ceil(most_px / row_px) + 1):
+        near = np.flatnonzero(best > (step * row_px) ** 2)
         if not near.size:
             break
         for way in (-step, step) if step else (0,):
@@ -47,7 +50,7 @@ def border_distance_px(
             seen = (at[:, -2] >= 0) & (at[:, -2] < height)
             across = _across(alone, at[seen])
             rows = near[seen]
-            best[rows] = np.minimum(best[rows], across**2 + step**2)
+            best[rows] = np.minimum(best[rows], across**2 + (step * row_px) ** 2)
     return np.sqrt(best)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.regions._parts import MAX_RUNS, Part, box_part
+from cellseg_pipe.tiles import Grid
 
 __all__ = ["Region", "compose", "region_of_arrays", "region_to_arrays"]
 
@@ -126,6 +127,23 @@ class Region:
                 known[span] = (begun > ended) & (low < high)
             found.append(known[span])
         return np.array(found, bool).reshape([len(first) for first, _ in intervals])
+
+    def touched_boxes(self, grid: Grid) -> NDArray[np.bool_]:
+        """Return which boxes of a grid over the image hold a pixel of the region.
+
+        Parameters
+        ----------
+        grid : Grid
+            On level 0.
+
+        Returns
+        -------
+        bool array [n boxes]
+            In C order.
+        """
+        starts = [np.arange(0, n, p) for n, p in zip(grid.shape, grid.pitch, strict=True)]
+        ends = zip(starts, grid.pitch, grid.shape, strict=True)
+        return self.touched([(low, np.minimum(low + p, n)) for low, p, n in ends]).ravel()
 
     def bounds(self, box: Box) -> Box | None:
         """Return the smallest box around the region's pixels in a box.

@@ -111,11 +111,9 @@ def restore(
     """
     if dtype not in ("float32", "input"):
         raise ValueError(f"dtype needs to be float32 or input, got {dtype!r}.")
-    pixels, colours = channels_first(image, axes)
+    pixels, colours = channels_first(image, axes, rgb=rgb)
     series = axes is not None and "t" in axes.lower()
-    source = source_of(
-        pixels, tuple(channel_names), rgb=colours if rgb is None else rgb, series=series
-    )
+    source = source_of(pixels, tuple(channel_names), rgb=colours, series=series)
     engine, chosen = _chosen(
         model,
         settings,

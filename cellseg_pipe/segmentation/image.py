@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 COLOUR_CHANNELS = (3, 4)
 
 
-def channels_first(image: ArrayLike, axes: str | None) -> tuple[NDArray[Any], bool]:
+def channels_first(
+    image: ArrayLike, axes: str | None, *, rgb: bool | None = None
+) -> tuple[NDArray[Any], bool]:
     """Return pixels [C, *spatial], and whether they are colours.
 
     Parameters
@@ -29,6 +31,8 @@ def channels_first(image: ArrayLike, axes: str | None) -> tuple[NDArray[Any], bo
         In the order of its axes.
     axes : str, optional
         A letter per axis, out of t, c, z, y, x.
+    rgb : bool, optional
+        Whether the channels are red, green and blue; by default if there are 3 or 4 and come last.
 
     Returns
     -------
@@ -53,11 +57,12 @@ def channels_first(image: ArrayLike, axes: str | None) -> tuple[NDArray[Any], bo
         )
     if pixels.size == 0:
         raise ValueError(f"segment needs an image with pixels, got shape {pixels.shape}.")
-    rgb = named.endswith("c") and pixels.shape[-1] in COLOUR_CHANNELS
+    if rgb is None:
+        rgb = named.endswith("c") and pixels.shape[-1] in COLOUR_CHANNELS
     order = [named.index(axis) for axis in "ctzyx" if axis in named]
     pixels = pixels.transpose(order) if "c" in named else pixels.transpose(order)[None]
     check_finite(pixels)
-    return (pixels[:3] if rgb else pixels), rgb
+    return (pixels[:3] if rgb else pixels), rgb  # opacity is no channel
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
@@ -65,7 +70,9 @@ def _guessed(shape: tuple[int, ...]) -> str:
     if len(shape) == 2:
         return "yx"
     known = {3: "zyx", 4: "czyx"}
-    if len(shape) == 3 and shape[-1] in COLOUR_CHANNELS:
+    # No volume is a pixel or two wide: such a last axis is of channels, as Cellpose has them.
+    narrow = len(shape) == 3 and shape[-1] < min(COLOUR_CHANNELS) < shape[0]
+    if narrow or (len(shape) == 3 and shape[-1] in COLOUR_CHANNELS):
         known[3] = "yxc"
     elif len(shape) == 3 and shape[0] <= max(COLOUR_CHANNELS):
         known[3] = "cyx"

@@ -15,6 +15,7 @@ from cellseg_pipe.diameter import (
     Sample,
     measure_diameter,
     measure_near,
+    nothing_found,
     refined,
     region_edge,
     sample_regions,
@@ -77,13 +78,41 @@ class Run:
         given, several = self.settings.diameter_px, self.settings.diameter_classes > 1
         shape, series = self.source.shape, self.source.series
         n_axes = self.nets[0].architecture.ndim
+        if not given and n_axes == 3:
+            raise ValueError(
+                f"the diameter is measured on planes, and {self.nets[0].name} is a network of 3"
+                f" axes. Give diameter_px (its own is {self.nets[0].diameter_px:g})."
+            )
+        self._check_sides(mode_of(self.settings, shape, n_axes, series=series))
         if several:
             check_mode(mode_of(self.settings, shape, n_axes, series=series), series=series)
         measured = None if given else self.measured_diameter()
         plan = self.plan(given or (measured.px if measured else self.nets[0].diameter_px))
+        if measured is not None and self.settings.diameter_by == "samples":
+            plan = replace(plan, unmeasured=measured.n_cells == 0)
         if measured is None or not several:
             return plan, measured
         return replace(plan, fields=self.fields(measured)), measured
+
+    def _check_sides(self, mode: str) -> None:
+        """Refuse a second network that no view is for, or that needs other images."""
+        main, *sides = self.nets
+        if sides and (mode != "3d" or main.architecture.ndim == 3):
+            raise ValueError(
+                f"side_model is for volumes seen from three sides by networks of 2 axes, got mode"
+                f" {mode!r} and {main.name}, of {main.architecture.ndim} axes. Leave it out."
+            )
+        for side in sides:
+            ours, theirs = (
+                (net.architecture.ndim, net.architecture.n_inputs, net.architecture.n_outputs,
+                 net.diameter_px)
+                for net in (main, side)
+            )  # fmt: skip
+            if ours != theirs:
+                raise ValueError(
+                    f"side_model {side.name} needs the axes, inputs, outputs and diameter of"
+                    f" {main.name}, {ours}, got {theirs}."
+                )
 
     def cells(
         self, plan: Plan, progress: Callable[[int, int], None] | None = None
@@ -129,8 +158,13 @@ class Run:
                 f" {engine.name} has none. Give diameter_px, or diameter_by='samples'."
             )
         sample_at(engine.diameter_px, region_edge(engine.diameter_px))
-        guess = engine.size.diameter_px(np.mean(styles, axis=0))
-        return refined(sample_at, Sample(np.array([guess]), np.ones(1), 1), rounds=1)
+        seen = [style for style in styles if style.any()]  # none of a region of one value
+        if not seen:
+            return nothing_found(engine.diameter_px)
+        guess = engine.size.diameter_px(np.mean(seen, axis=0))
+        found = refined(sample_at, Sample(np.array([guess]), np.ones(1), 1), rounds=1)
+        # Too few cells at this diameter to measure it: it is what the regression says.
+        return found if found.n_cells > 1 else replace(found, n_cells=0)
 
     def fields(self, measured: Diameter) -> Fields:
         """Measure the diameter in each field of the image, and sort fields into classes."""

@@ -175,6 +175,10 @@ class Settings:
             raise ValueError(
                 f"value_range needs two grey values, the lower one first, got {self.value_range}."
             )
+        if self.value_range is not None and self.normalise != "global":
+            raise ValueError(
+                f"value_range needs normalise='global', got {self.normalise!r}. Leave one out."
+            )
 
     def _check_overlaps(self) -> None:
         for name in ("stitch_threshold", "time_iou"):

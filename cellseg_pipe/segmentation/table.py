@@ -28,7 +28,10 @@ __all__ = ["in_um", "table_of", "table_of_image"]
 Columns = dict[str, NDArray[Any]]
 AXES = {2: ("major", "minor"), 3: ("major", "middle", "minor")}
 FAR_PX = 256  # from the border of a region: what is farther is not searched
-LENGTHS = ("axis_major", "axis_middle", "axis_minor", "perimeter", "distance_to_border")
+LENGTHS = (
+    "axis_major", "axis_middle", "axis_minor", "perimeter", "distance_to_border",
+    "distance_to_region",
+)  # fmt: skip
 
 
 def table_of(
@@ -84,7 +87,9 @@ def table_of(
     if plan.region is not None:
         place = pixels_of(rows.peak, plan)
         columns["region"] = plan.region.names_at(place)
-        columns["distance_to_region_px"] = border_distance_px(plan.region, place, most_px=FAR_PX)
+        columns["distance_to_region_px"] = border_distance_px(
+            plan.region, place, most_px=FAR_PX, row_px=measurer.proportions[-2]
+        )
     return columns
 
 

@@ -233,7 +233,7 @@ def rules_of(plan: Plan, threads: int | None) -> dict[str, Any]:
     most = None if plan.stacked else settings.max_size_px
     return {
         "cellprob_threshold": settings.cellprob_threshold,
-        "flow_threshold": settings.flow_threshold,
+        "flow_threshold": plan.flow_threshold,
         "min_size_px": int(np.ceil(least * share)),
         "max_size_px": None if most is None else max(1, int(most * share)),
         "niter": plan.niter,

@@ -16,7 +16,7 @@ from cellseg_pipe.segmentation.cells import Cells
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.measuring import Measuring, measurer_for
 from cellseg_pipe.segmentation.memory import check_memory
-from cellseg_pipe.segmentation.plan import Plan
+from cellseg_pipe.segmentation.plan import SURE_FLOW_ERROR, Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.run import Run
 from cellseg_pipe.segmentation.settings import Settings
@@ -150,8 +150,7 @@ def segment(
         if side_model is not None
         else None
     )
-    pixels, colours = channels_first(image, axes)
-    colours = colours if rgb is None else rgb
+    pixels, colours = channels_first(image, axes, rgb=rgb)
     series = axes is not None and "t" in axes.lower()
     source = source_of(pixels, tuple(channel_names), rgb=colours, series=series)
     chosen = settings_for(
@@ -170,7 +169,7 @@ def segment(
     plan = replace(plan, region=meant)
     check_memory(plan)
     answer, cells = run.cells(plan, progress)
-    warnings = [*flat_inputs(plan), *left_out(plan, answer, cells)]
+    warnings = [*flat_inputs(plan), *unmeasured(plan), *left_out(plan, answer, cells)]
     for warning in warnings:
         log.warning("%s", warning)
     wanted = replace(measuring or Measuring(), spacing=spacing_um)
@@ -246,12 +245,15 @@ def segment_many(
     shared = {
         name: settings[name] for name in ("device", "precision", "threads") if name in settings
     }
-    engine = engine_for(settings.pop("model", "nuclei"), **shared)
+    name = settings.pop("model", "nuclei")
+    engine = engine_for(name, **shared)
     if settings.get("side_model") is not None:
         settings["side_model"] = engine_for(settings["side_model"], **shared)
     for image in images:
         pixels, own = image if isinstance(image, tuple) else (image, {})
-        yield segment(pixels, **{"model": engine, **settings, **own})
+        # One that runs elsewhere, or otherwise, is loaded for it.
+        net = name if {"device", "precision"} & set(own) else engine
+        yield segment(pixels, **{"model": net, **settings, **own})
 
 
 def flat_inputs(plan: Plan) -> Iterator[str]:
@@ -267,12 +269,36 @@ def flat_inputs(plan: Plan) -> Iterator[str]:
     str
         The warning.
     """
+    if all(pick.kind == "zero" for pick in plan.picks):
+        yield "no input of the network takes a channel: there is nothing to find cells in"
     flat = (
         [part.flat for part in plan.ranges] if isinstance(plan.ranges, tuple) else plan.ranges.flat
     )
     for number, (pick, is_flat) in enumerate(zip(plan.picks, flat, strict=True)):
         if is_flat and pick.kind != "zero":
             yield f"input {number} of the network has no contrast: its channel is constant"
+
+
+def unmeasured(plan: Plan) -> Iterator[str]:
+    """Yield a warning if there were no cells to measure the diameter on.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the image.
+
+    Yields
+    ------
+    str
+        The warning.
+    """
+    if plan.unmeasured:
+        only = f", and only cells with a flow error up to {SURE_FLOW_ERROR:g} count"
+        yield (
+            "no cells were found to measure the diameter on: the model's own,"
+            f" {plan.diameter_px:g} px, is taken{only if plan.settings.flow_threshold else ''}."
+            " Give diameter_px if there are any"
+        )
 
 
 def left_out(plan: Plan, answer: Answer, cells: Cells) -> Iterator[str]:

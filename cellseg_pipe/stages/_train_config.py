@@ -21,11 +21,18 @@ from cellseg_pipe.training.settings import (
     FINE_TUNING_RATE,
     LEARNING_RATE,
     WIDTHS,
+    Augmentation,
     Reading,
     TrainingPlan,
 )
 
 __all__ = ["completed", "completed_restoring", "plan_of", "read_plan", "section_of"]
+
+# Of the augmentation, what restoring has laws of its own for.
+WITHOUT_EFFECT = (
+    "blur_px", "photons", "noise",
+    "p_blur", "p_poisson", "p_noise", "p_invert", "p_drop", "p_empty",
+)  # fmt: skip
 
 
 def read_plan(path: Path | str) -> TrainingPlan:
@@ -169,6 +176,7 @@ def completed_restoring(plan: TrainingPlan, start: Model | None, segmenter: Mode
             f"network.diameter_px needs that of the segmenter, {seen.diameter_px:g}, got {given:g}."
             " Leave it out, or take another segmenter."
         )
+    _check_unused(plan)
     rate = plan.recipe.learning_rate or (FINE_TUNING_RATE if known else LEARNING_RATE)
     n_inputs = seen.architecture.n_inputs
     return replace(
@@ -181,6 +189,21 @@ def completed_restoring(plan: TrainingPlan, start: Model | None, segmenter: Mode
         reading=replace(plan.reading, n_inputs=n_inputs, percentiles=seen.percentiles),
         recipe=replace(plan.recipe, learning_rate=rate),
     )
+
+
+def _check_unused(plan: TrainingPlan) -> None:
+    """Refuse settings without effect: images are made worse by laws of their own."""
+    usual = Augmentation()
+    said = [
+        f"augmentation.{name}" for name in WITHOUT_EFFECT
+        if getattr(plan.augmentation, name) != getattr(usual, name)
+    ]  # fmt: skip
+    if plan.reading.percentiles != Reading().percentiles:
+        said.append("reading.percentiles")
+    if said:
+        raise ValueError(
+            f"{', '.join(said)}: without effect where a network learns to restore. Leave it out."
+        )
 
 
 def completed(plan: TrainingPlan, start: Model | None) -> TrainingPlan:

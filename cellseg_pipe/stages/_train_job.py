@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ class Job:
             diameter_px=float(network.diameter_px or 0),
             channels=tuple(network.channels or ()),
             percentiles=self.plan.reading.percentiles,
-            licence=network.licence,
+            licence=network.licence or (self.start.info.licence if self.start else ""),
             data_sha256=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
             training=", ".join(told),
             target="image" if restore else network.target,
@@ -205,7 +206,21 @@ def job_of(plan: TrainingPlan) -> Job:
         )
     if not images["train"].images:
         _refuse_none(plan.reading.min_objects, pairs, images["train"].dropped)
-    return Job(plan, start, pairs, images, segmenter)
+    job = Job(plan, start, pairs, images, segmenter)
+    _check_crops(job)
+    return job
+
+
+def _check_crops(job: Job) -> None:
+    """Refuse crops that the network cannot halve as often as it does."""
+    divisors = [job.architecture.divisor]
+    divisors += [job.segmenter.info.architecture.divisor] if job.segmenter else []
+    edge, divisor = job.plan.augmentation.crop_px, math.lcm(*divisors)
+    if edge % divisor:
+        raise ValueError(
+            f"augmentation.crop_px needs a multiple of {divisor}, got {edge}. Take"
+            f" {math.ceil(edge / divisor) * divisor}."
+        )
 
 
 def _refuse_none(min_objects: int, pairs: Sequence[Pair], dropped: Sequence[str]) -> None:
@@ -236,6 +251,11 @@ def pairs_of(data: Data) -> tuple[Pair, ...]:
     if data.manifest is not None:
         pairs = read_manifest(data.manifest)
     else:
+        if len(roots) > 1:
+            raise ValueError(
+                f"data.root names {len(roots)} folders, which need a list of the images in them:"
+                " give data.manifest."
+            )
         found = read_folder(
             roots[0], image_suffix=data.image_suffix, labels_suffix=data.labels_suffix
         )

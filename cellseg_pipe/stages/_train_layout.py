@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import yaml
 from cellseg_pipe.config._problems import ConfigError
 from cellseg_pipe.config._sections import Resources
 from cellseg_pipe.config._yaml import Source, read_yaml
+from cellseg_pipe.io.files import size_and_age
 from cellseg_pipe.nets.catalog import resolve
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import RunLayout
 
-__all__ = ["digest_of", "is_training", "lay_out", "memory_mb", "state_of", "trained_marker"]
+__all__ = ["digest_of", "is_training", "lay_out", "memory_mb", "trained_marker"]
 
 # Of a step in float32, with a margin: per pixel of a batch and channel of the first level.
 STEP_BYTES = 400
@@ -73,10 +73,15 @@ def lay_out(config: Mapping[str, Any], *, source: str | None = None) -> tuple[Ru
     if problems:
         raise ConfigError.of(problems, file=read.file, lines=read.lines)
     text = _written(plan)
-    files = [(str(f), *state_of(f)) for p in pairs_of(plan.data) for f in (p.image, p.labels)]
+    pairs = pairs_of(plan.data)
+    used = [f for p in pairs for f in (p.image, p.labels, p.classes) if f]
+    files = (
+        [dataclasses.asdict(p) for p in pairs],
+        [size_and_age(f) for f in used if Path(f).exists()],
+    )
     start = plan.network.start
     models = [start, plan.restore.segmenter if plan.restore else None]
-    begun = [None if model is None else state_of(resolve(model)) for model in models]
+    begun = [None if model is None else size_and_age(resolve(model)) for model in models]
     root = Path(plan.output)
     return RunLayout(
         root,
@@ -92,23 +97,6 @@ def _written(plan: Any) -> str:
     """Return the plan as YAML that gives an equal one."""
     plain = json.loads(json.dumps(dataclasses.asdict(plan)))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-
-
-def state_of(path: Path | str) -> tuple[int, int]:
-    """Return what changes with a file.
-
-    Parameters
-    ----------
-    path : path
-        A file, or a folder.
-
-    Returns
-    -------
-    tuple of int
-        Its size, and when it was written.
-    """
-    about = os.stat(path)
-    return about.st_size, about.st_mtime_ns
 
 
 def digest_of(*parts: Any) -> str:

@@ -18,7 +18,7 @@ from cellseg_pipe.nets.engine import Engine
 from cellseg_pipe.plot import overlay
 from cellseg_pipe.training.card import Figures, Used, card
 from cellseg_pipe.training.curves import draw_curves, read_log, read_scores
-from cellseg_pipe.training.evaluate import Judged, evaluate_on, means_by_set
+from cellseg_pipe.training.evaluate import Judged, evaluate_on, mean_of_sets, means_by_set
 from cellseg_pipe.training.evaluate_restored import evaluate_restorer
 from cellseg_pipe.training.logs import append_rows
 from cellseg_pipe.training.size import fit_size
@@ -94,7 +94,8 @@ def judged_by(job: Job, engine: Engine, images: Sequence[Prepared]) -> list[Judg
     if job.plan.restore is None or job.segmenter is None:
         return evaluate_on(engine, images, target=job.target)
     segmenter = Engine(job.segmenter, device=engine.device, precision="fp32")
-    return evaluate_restorer(engine, segmenter, images, photons=job.plan.restore.photons)
+    said = job.plan.restore
+    return evaluate_restorer(engine, segmenter, images, kind=said.kind, photons=said.photons)
 
 
 def finish(job: Job, best: Path, *, device: str) -> Path:
@@ -125,7 +126,8 @@ def finish(job: Job, best: Path, *, device: str) -> Path:
             save(best, model.net, model.info, size=size)
     _curves(job.folder)
     scores = read_scores(job.folder / "evaluation.csv")
-    steps = max(scores, key=lambda step: _overall(scores[step])) if scores else 0
+    # As the best weights were chosen, so that the figures are theirs.
+    steps = max(scores, key=lambda n: mean_of_sets(means_by_set(scores[n]))) if scores else 0
     figures = [_tuned(scores, steps)] if scores else []
     if job.plan.test:
         figures = [*(_tested(job, engine, seen) for seen in SEEN[: 2 if flows else 1]), *figures]
@@ -133,11 +135,6 @@ def finish(job: Job, best: Path, *, device: str) -> Path:
     with written_whole(path) as file:
         file.write(card(model.info, _used(job), figures))
     return path
-
-
-def _overall(scores: Sequence[Any]) -> float:
-    values = [value for s in scores for value in (s.ap50, s.ap75) if np.isfinite(value)]
-    return float(np.mean(values)) if values else -1.0
 
 
 def _tuned(scores: dict[int, list[Any]], step: int) -> Figures:

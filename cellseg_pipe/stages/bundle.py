@@ -30,6 +30,7 @@ from cellseg_pipe.stages.whole import publish_whole, segment_whole
 __all__ = ["note_failure", "plan", "run"]
 
 log = logging.getLogger(__name__)
+MOST_KILLS = 3  # of a job at one image, which is then left out
 
 
 def plan(experiment: Experiment, layout: RunLayout) -> Path:
@@ -142,12 +143,39 @@ def run(
         digests = {name: layout.audits[name] for name in stage.images}
         write_whole(files.images, json.dumps(digests).encode())
         withdraw_run(layout.paths)
-        for key in work.missing:
+        kills = _kills(files)
+        # What a job was killed at comes last: it may have been no fault of the image.
+        for key in sorted(work.missing, key=lambda key: kills.get(stage.images[key], 0)):
             name, began = stage.images[key], time.monotonic()
-            info = _one(experiment, known[name], nets, audit=layout.audit(name), threads=threads)
+            files.trying.write_text(json.dumps({"at": name, "kills": kills}))
+            audit = layout.audit(name)
+            if kills.get(name, 0) < MOST_KILLS:
+                info = _one(experiment, known[name], nets, audit=audit, threads=threads)
+            else:
+                info = _refused(audit)
             work.add(key, b"", info=info)
             log.info("%s: %s in %.2f s", name, info, time.monotonic() - began)
+        files.trying.unlink(missing_ok=True)
         work.finish()
+
+
+def _kills(files: StagePaths) -> dict[str, int]:
+    """Return how often this job was killed at which image."""
+    try:
+        said = json.loads(files.trying.read_text())
+    except (OSError, ValueError):  # none, or killed while it was written
+        return {}
+    kills: dict[str, int] = said["kills"]
+    return {**kills, said["at"]: kills.get(said["at"], 0) + 1}
+
+
+def _refused(audit: StagePaths) -> dict[str, Any]:
+    error = MemoryError(
+        f"the job was killed {MOST_KILLS} times while it was at this image: it may be damaged, or"
+        " need more than resources.memory_gb"
+    )
+    note_failure(audit, error)
+    return {"failed": str(error)}
 
 
 def _one(

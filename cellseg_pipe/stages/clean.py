@@ -148,11 +148,12 @@ def _old_files(files: list[Path], layouts: list[RunLayout]) -> Iterator[Path]:
 
 
 def _unnamed(paths: RunPaths, layouts: list[RunLayout]) -> Iterator[Path]:
-    """Yield folders of stages that no layout names."""
+    """Yield folders of stages that no layout names; those of images that failed may be wanted."""
+    failed = {name for layout in layouts for name in layout.failed}
     named = {files.root for files, _ in _stages(layouts)}
     # Small images have no other stage of their own than that which says what was found in them.
     named |= {layout.audit(name).root for layout in layouts for name in layout.audits}
-    for unit in _folders(paths.runs):
+    for unit in (folder for folder in _folders(paths.runs) if folder.name not in failed):
         for stage in _folders(unit):
             if STAGE_FOLDER.fullmatch(stage.name) and stage not in named:
                 yield stage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cellseg_pipe.diameter import Diameter
 from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.run import Run
-from cellseg_pipe.segmentation.whole import flat_inputs, settings_for
+from cellseg_pipe.segmentation.whole import flat_inputs, settings_for, unmeasured
 from cellseg_pipe.stages.unit import UnitRun
 
 if TYPE_CHECKING:
@@ -95,10 +95,4 @@ def decide(
             f"{unit.name}: mode auto was taken as {unit.mode}, the network wants {plan.mode}. Set"
             f" segment.mode to {plan.mode}."
         )
-    warnings = [*flat_inputs(plan)]
-    if measured is not None and measured.n_cells == 0:
-        warnings.append(
-            "no cells were found to measure the diameter on: the model's own,"
-            f" {plan.diameter_px:g} px, is taken"
-        )
-    return Decided(run, plan, measured, tuple(warnings))
+    return Decided(run, plan, measured, (*flat_inputs(plan), *unmeasured(plan)))

@@ -13,11 +13,12 @@ from cellseg_pipe.config import Evaluate, Experiment
 from cellseg_pipe.config._kinds import expanded
 from cellseg_pipe.config._problems import ConfigError
 from cellseg_pipe.config._yaml import Source, read_yaml
+from cellseg_pipe.io.files import size_and_age
 from cellseg_pipe.io.images import list_images, pair_files
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages._run_layout import RunLayout
 from cellseg_pipe.stages._train_config import section_of
-from cellseg_pipe.stages._train_layout import digest_of, state_of
+from cellseg_pipe.stages._train_layout import digest_of
 from cellseg_pipe.stages.evaluate import EvaluationSettings, Pair, is_store, run_pairs
 
 __all__ = ["Scoring", "lay_out", "read_scoring", "run_job", "score"]
@@ -88,7 +89,7 @@ def lay_out(section: Mapping[str, Any], layout: RunLayout, *, source: str | None
     truth = _found(expanded(said.truth), about.file)
     pairs = tuple(_pairs(layout, truth, said.pattern))
     settings = EvaluationSettings(said.thresholds, said.ignore_label, said.boundary_px)
-    read = [(name, str(labels), *state_of(file)) for name, labels, file in pairs]
+    read = [(name, str(labels), *size_and_age(file)) for name, labels, file in pairs]
     return Scoring(layout.root, digest_of(layout.digest, read, asdict(settings)), pairs, settings)
 
 

@@ -72,5 +72,6 @@ def growth_of(
     relative = tuple(step / steps[-1] for step in steps)
     if mode == "2d":
         return Growth(distance, relative)
-    deep = relative[0] if anisotropy is None else anisotropy
+    # Micrometres are those of the voxels, whatever the network is told of their proportions.
+    deep = relative[0] if anisotropy is None or said.expand_um is not None else anisotropy
     return Growth(distance, (math.inf if mode == "planes" else deep, *relative[1:]))

@@ -76,7 +76,6 @@ def lay_out(
         The experiment in effect, as YAML.
     """
     from cellseg_pipe.stages.opened import open_units
-    from cellseg_pipe.stages.region import check_region
 
     if not isinstance(experiment, Experiment):
         experiment = experiment_of(experiment, source=source)
@@ -89,8 +88,6 @@ def lay_out(
     opened, errors = open_units(experiment, headers)
     if not opened:
         raise next(iter(errors.values()))
-    for unit in opened:
-        check_region(unit)
     units = list(_unit_layouts(experiment, opened))
     audits = {unit.name: unit.digests["audit"] for unit in opened}
     failed = {name: str(error) for name, error in errors.items()}

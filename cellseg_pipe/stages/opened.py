@@ -9,7 +9,9 @@ from pathlib import Path
 from cellseg_pipe.config import Experiment, Unit, load_experiment, units, units_of
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.qc.rules import check_limits, limits_of
 from cellseg_pipe.segmentation.fields import check_mode
+from cellseg_pipe.stages.region import check_region
 from cellseg_pipe.stages.restored import check_restoring
 from cellseg_pipe.stages.unit import UnitRun, unit_of_image
 
@@ -76,6 +78,7 @@ def open_units(
             opened = open_unit(experiment, unit, headers=headers)
             # Asking for the mode refuses an image that the network cannot see.
             log.debug("%s: %s, mode %s", unit.name, opened.image.shape, opened.mode)
+            check_region(opened)
             found.append(opened)
         except FAILURES as error:
             failed[unit.name] = error
@@ -133,6 +136,8 @@ def open_unit(
     _check_series(found)
     _check_classes(found)
     check_restoring(found)
+    for rules in (experiment.qc.flag, experiment.qc.drop):
+        check_limits(limits_of(rules), spacing_um=found.spacing_um)
     return found
 
 

@@ -23,6 +23,7 @@ from cellseg_pipe.stages.paint import stored_labels
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.tiles import Grid
 
 __all__ = ["Looked", "look_whole", "looked_at", "looked_channels", "run", "typical_px"]
 
@@ -113,12 +114,22 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
             return
         image = read_frozen(unit.stage("plan")).open_image()
         channels = looked_channels(tiling, image.n_channels)
+        wanted = _in_region(tiling, grid)
         for number in work.missing:
+            if not wanted[number]:
+                work.add(number, b"", blank=True)
+                continue
             box = grid.box(number)
             with naming(f"{unit.name}: block {number}, {box}"):
                 pixels = image.read(box)[channels]
                 work.add(number, _seen(unit, tiling, box, pixels=pixels, threads=threads))
         work.finish()
+
+
+def _in_region(tiling: Tiling, grid: Grid) -> NDArray[np.bool_]:
+    """Return which boxes of an image are looked at: what is meant to be segmented."""
+    region = tiling.plan.region
+    return np.ones(len(grid), bool) if region is None else region.touched_boxes(grid)
 
 
 def _seen(
@@ -156,12 +167,15 @@ class Looked:
         Of the blocks, by channel.
     covered : int64 array [n]
         Voxels of each block that are in cells.
+    inside : bool array [n]
+        Whether a block has pixels of the region, if there is one: the others are not looked at.
     seams : SeamCounts
         Of all seams.
     """
 
     figures: NDArray[np.float64]
     covered: NDArray[np.int64]
+    inside: NDArray[np.bool_]
     seams: SeamCounts
 
 
@@ -229,10 +243,13 @@ def _put_together(
         rows = list(blocks.over(grid.box(number)))
         figures[rows], covered[rows] = found["figures"], found["covered"]
         seams.append(SeamCounts(found["seam"], found["other"]))
-    return Looked(figures, covered, SeamCounts.add(seams))
+    inside = _in_region(tiling, blocks)
+    figures[~inside], covered[~inside] = math.nan, 0
+    return Looked(figures, covered, inside, SeamCounts.add(seams))
 
 
 def _stored(unit: UnitRun, n: int) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
     records = Records(unit.stage("qc"), unit.batches["paint"])
     for number in range(n):
-        yield number, unpack(records.read(number))[0]
+        if not records.is_blank(number):
+            yield number, unpack(records.read(number))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from cellseg_pipe import __version__
-from cellseg_pipe.io.files import written_whole
+from cellseg_pipe.io.files import size_and_age, written_whole
 from cellseg_pipe.io.inputs import find_inputs, stem_of
-from cellseg_pipe.io.reading import Image, read_image
+from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.io.reading import Image, in_memory
 from cellseg_pipe.io.results import write_flows, write_labels, write_overlay
-from cellseg_pipe.io.rois import write_geojson, write_outlines_text, write_roi_zip
+from cellseg_pipe.io.rois import ROI_MAX_PX, write_geojson, write_outlines_text, write_roi_zip
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import write_table
-from cellseg_pipe.nets.engine import AnyEngine, engine_for
+from cellseg_pipe.nets.engine import engine_for
 from cellseg_pipe.plot import overlay, show
 from cellseg_pipe.segmentation import Segmentation, segment
 
@@ -128,7 +130,16 @@ def jobs_for(
             f" {', '.join(EXTRAS)}, got {', '.join([label_format, *unknown])}."
         )
     images = find_inputs(inputs, recursive=recursive)
-    if out.name.endswith(LABEL_SUFFIXES) and not out.is_dir():
+    jobs = _jobs(images, out, label_format=label_format, extras=extras)
+    _keep_images(images, jobs)
+    return jobs
+
+
+def _jobs(
+    images: Sequence[Path], out: Path, *, label_format: str, extras: Sequence[str]
+) -> list[Job]:
+    # A store is a folder, too, and one that is there is the result of an earlier run.
+    if out.name.endswith(LABEL_SUFFIXES) and (out.name.endswith(".zarr") or not out.is_dir()):
         if len(images) > 1:
             raise ValueError(
                 f"{out} is one file, got {len(images)} images for it. Name a folder instead."
@@ -141,6 +152,18 @@ def jobs_for(
         named = {name: Path(f"{stem}{EXTRAS[name]}") for name in extras}
         jobs.append(Job(image, Path(f"{stem}_labels{label_format}"), named))
     return jobs
+
+
+def _keep_images(images: Sequence[Path], jobs: Sequence[Job]) -> None:
+    """Refuse to write over an image, or into one that is a folder, whatever is asked for."""
+    there = {image.resolve() for image in images}
+    for path in (path for job in jobs for path in (*job.outputs, job.record)):
+        where = path.resolve()
+        if hit := there.intersection((where, *where.parents)):
+            raise ValueError(
+                f"{path} would be written over the image {hit.pop()}, or into it. Name another"
+                " place for the results."
+            )
 
 
 def run(
@@ -176,12 +199,14 @@ def run(
     given = {**settings, "model": engine}
     if settings.get("side_model") is not None:
         given["side_model"] = engine_for(settings["side_model"], **shared)
-    marks = [mark_of(job, engine, settings=settings, reading=reading or {}) for job in jobs]
+    marks = [mark_of(job, settings=given, reading=reading or {}) for job in jobs]
     todo = [
         not is_done(job, mark, overwrite=overwrite) for job, mark in zip(jobs, marks, strict=True)
     ]
     for folder in {job.labels.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} cannot be written to. Name another folder.")
     outcomes = []
     for job, mark, wanted in zip(jobs, marks, todo, strict=True):
         if not wanted:
@@ -189,7 +214,10 @@ def run(
             continue
         try:
             outcomes.append(_one(job, mark, given, reading=reading or {}, progress=progress))
-        except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
+        # RuntimeError is what torch says when memory, of a GPU as well, is not enough.
+        except (
+            OSError, TypeError, ValueError, MemoryError, OverflowError, RuntimeError,
+        ) as error:  # fmt: skip
             log.debug("traceback", exc_info=True)
             outcomes.append(Outcome(job, "failed", f"{job.image.name}: {error}"))
         log.log(
@@ -200,32 +228,27 @@ def run(
     return outcomes
 
 
-def mark_of(
-    job: Job, engine: AnyEngine, *, settings: dict[str, Any], reading: dict[str, Any]
-) -> str:
+def mark_of(job: Job, *, settings: dict[str, Any], reading: dict[str, Any]) -> str:
     """Return a checksum of all that decides an image's result.
 
     Parameters
     ----------
     job : Job
         The image: its size and time of change count, not its pixels.
-    engine : AnyEngine
-        The network, and its numerics.
     settings, reading : dict
-        How it is segmented and read.
+        How it is segmented, with networks that are loaded, and how it is read.
 
     Returns
     -------
     str
         Hexadecimal.
     """
-    status = job.image.stat()
-    chosen = {k: v for k, v in settings.items() if k not in ("model", "threads", "device")}
+    nets = {name: settings[name] for name in ("model", "side_model") if settings.get(name)}
+    chosen = {k: v for k, v in settings.items() if k not in (*nets, "threads", "device")}
     about = {
         "version": __version__,
-        "image": [str(job.image.resolve()), status.st_size, status.st_mtime_ns],
-        "model": engine.sha256,
-        "numerics": engine.numerics,
+        "image": [str(job.image.resolve()), *size_and_age(job.image)],
+        "networks": {name: [net.sha256, net.numerics] for name, net in nets.items()},
         "settings": {key: repr(value) for key, value in sorted(chosen.items())},
         "reading": {key: repr(value) for key, value in sorted(reading.items())},
     }
@@ -275,10 +298,9 @@ def _one(
 ) -> Outcome:
     """Segment one image and write what is asked for; the record comes last."""
     began = time.monotonic()
-    image = read_image(job.image, **reading)
-    flat = sorted(FLAT.intersection(job.extras))
-    if image.spatial == "zyx" and flat:
-        raise ValueError(f"{', '.join(flat)} can be written of planes only, and this is a volume.")
+    header = open_image(job.image, **reading)
+    _check_outputs(job, header)
+    image = in_memory(header)
     own = dict(settings)
     if image.spacing_um is not None:
         own.setdefault("spacing_um", image.spacing_um)
@@ -297,7 +319,7 @@ def _one(
     )
     seconds = time.monotonic() - began
     _note(job, {"mark": mark, "state": "writing"})
-    _write(job, image, found)
+    _write(job, image, found, spacing_um=own.get("spacing_um"))
     megapixels = found.labels.size / 1e6
     _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
     said = (
@@ -305,6 +327,22 @@ def _one(
         f" {found.plan.mode}, {megapixels:.2f} Mpx in {seconds:.1f} s"
     )
     return Outcome(job, "done", "; ".join([said, *found.warnings]))
+
+
+def _check_outputs(job: Job, header: OpenImage) -> None:
+    """Refuse what cannot be written of an image before its pixels are read."""
+    wanted = [*sorted(FLAT.intersection(job.extras)), *(["labels as PNG"] * _is_png(job.labels))]
+    if header.spatial == "zyx" and wanted:
+        raise ValueError(f"{', '.join(wanted)}: of planes only, and this is a volume.")
+    if "rois" in job.extras and max(header.shape) > ROI_MAX_PX:
+        raise ValueError(
+            f"rois are of at most {ROI_MAX_PX} px along an axis, got shape {header.shape}. Leave"
+            " them out; geojson has no such limit."
+        )
+
+
+def _is_png(path: Path) -> bool:
+    return path.suffix.lower() == ".png"
 
 
 def _diameters(found: Segmentation) -> str:
@@ -337,9 +375,11 @@ def _note(job: Job, facts: dict[str, Any]) -> None:
         file.write("\n")
 
 
-def _write(job: Job, image: Image, found: Segmentation) -> None:
+def _write(
+    job: Job, image: Image, found: Segmentation, *, spacing_um: tuple[float, ...] | None
+) -> None:
     """Write the labels and all that was asked for beside them."""
-    write_labels(job.labels, found.labels, spacing_um=image.spacing_um)
+    write_labels(job.labels, found.labels, spacing_um=spacing_um)
     writers: dict[str, Callable[[Path], object]] = {
         "csv": lambda path: write_table(path, found.table),
         "parquet": lambda path: write_table(path, found.table),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cellseg_pipe import __version__
 from cellseg_pipe.io.gather import gather_tables
 from cellseg_pipe.ledger import write_whole
@@ -59,7 +61,8 @@ def finish(layout: RunLayout, config: str) -> None:
     # Whoever replaces results takes the summary back: with it the table is right, too.
     right = run.summary.exists() and run.summary.read_text() == said and run.cells.exists()
     if len(found) + len(failed) > 1 and found and not right:
-        n_rows = gather_tables(run.cells, _tables(layout, found))
+        n_targets = len(yaml.safe_load(config).get("targets") or ())
+        n_rows = gather_tables(run.cells, _tables(layout, found, several=n_targets > 1))
         log.info("%d cells of %d units: %s", n_rows, len(found), run.cells)
     _keep(run.summary, said)
     log.info("%d cells in %d units: %s", summary["n_cells"], len(found), run.summary)
@@ -129,9 +132,11 @@ def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
     return plans
 
 
-def _tables(layout: RunLayout, found: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
+def _tables(
+    layout: RunLayout, found: Mapping[str, Any], *, several: bool
+) -> dict[Path, dict[str, str]]:
     """Return the table of each unit, with the columns that tell which one it is."""
-    several = len({facts["target"] for facts in found.values()}) > 1
+    several |= len({facts["target"] for facts in found.values()}) > 1  # of those made, too
     tables = {}
     for name, facts in found.items():
         target = facts["target"]

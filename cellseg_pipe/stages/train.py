@@ -136,7 +136,11 @@ def _few_of_each(images: Sequence[Prepared], most: int) -> list[Prepared]:
 
 def _about(job: Job) -> dict[str, Any]:
     """Return what a run cannot change midway."""
-    keys = sorted(image.key for image in job.images["train"].images)
+    # Crops are drawn by place in the list and by set; the best is the best on the same images.
+    lists = {
+        split: [(image.key, image.pair.set) for image in job.images[split].images]
+        for split in ("train", "tune")
+    }
     said = {
         f"{part}.{key}": value
         for part in ("recipe", "augmentation", "network", "restore")
@@ -147,7 +151,8 @@ def _about(job: Job) -> dict[str, Any]:
     if job.segmenter:
         said["restore.segmenter"] = job.segmenter.sha256
     said["data.draw"] = job.plan.data.draw
-    said["data.train"] = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    for split, rows in lists.items():
+        said[f"data.{split}"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     plain: dict[str, Any] = json.loads(json.dumps(said))
     return plain
 

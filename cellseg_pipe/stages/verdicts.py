@@ -86,7 +86,7 @@ def judge_run(
     published.blocks.unlink(missing_ok=True)
     if maps:
         found = looked()
-        suspects = suspects_of(found.figures, _sizes(blocks))
+        suspects = _suspects(found, blocks)
         seams = score_counts([found.seams], typical_px=typical)
         verdicts += [*_of_image(found, suspects, blocks), _of_seams(seams)]
         figures |= {"seam_score": seams.score, "seams": _figures(seams)}
@@ -99,6 +99,15 @@ def judge_run(
         "verdicts": [vars(verdict) for verdict in verdicts],
         **figures,
     }
+
+
+def _suspects(looked: Looked, blocks: Grid) -> dict[str, NDArray[np.bool_]]:
+    """Return which blocks are suspicious, of those that were looked at."""
+    inside, found = looked.inside, {}
+    for kind, rows in suspects_of(looked.figures[inside], _sizes(blocks)[inside]).items():
+        found[kind] = np.zeros((len(blocks), rows.shape[1]), bool)
+        found[kind][inside] = rows
+    return found
 
 
 def _of_cells(cells: CellSums, counts: dict[str, int]) -> Verdict:
@@ -164,21 +173,23 @@ def _map(medians: NDArray[np.float64], fields: Grid) -> dict[str, Any]:
 def _of_image(
     looked: Looked, suspects: dict[str, NDArray[np.bool_]], blocks: Grid
 ) -> list[Verdict]:
-    n_px = _sizes(blocks)
+    n_px = np.where(looked.inside, _sizes(blocks), 0)
     any_channel = {kind: np.asarray(rows.any(axis=1)) for kind, rows in suspects.items()}
     rated = np.isfinite(looked.figures[:, :, FIGURES.index("focus")]).any(axis=1)
     focus = float(n_px[any_channel["focus"]].sum() / max(n_px[rated].sum(), 1))
     other = float(n_px[any_channel["brightness"]].sum() / n_px.sum())
     top, at_top = (looked.figures[:, :, FIGURES.index(name)] for name in ("top", "at_top"))
-    clipped = np.where((top == top.max(axis=0)) & ~suspects["blank"], at_top, 0).sum(axis=0)
+    clipped = np.where((top == top[looked.inside].max(axis=0)) & ~suspects["blank"], at_top, 0).sum(
+        axis=0
+    )
     share = float((clipped / n_px.sum()).max(initial=0.0))
-    uneven = unevenness(looked.figures, _middles(blocks))
+    uneven = unevenness(looked.figures[looked.inside], _middles(blocks)[looked.inside])
     return [
         _verdict("focus", focus, "of the image is out of focus"),
         _verdict("brightness", other, "of the image is brighter, darker or noisier than the rest"),
         _verdict("saturated", share, "of the pixels are at the highest value: saturated"
                  if share > WARN["saturated"] else "of the pixels are at the highest value"),
-        _blank(any_channel["blank"], blocks),
+        _blank(any_channel["blank"], blocks, looked.inside),
         _illumination(uneven),
     ]  # fmt: skip
 
@@ -196,16 +207,21 @@ def _illumination(uneven: NDArray[np.float64]) -> Verdict:
     return Verdict("illumination", "warn" if worst > WARN["uneven"] else "ok", text)
 
 
-def _blank(constant: NDArray[np.bool_], blocks: Grid) -> Verdict:
-    """Judge blocks of one value: what borders on the image's border may be meant to be empty."""
+def _blank(constant: NDArray[np.bool_], blocks: Grid, inside: NDArray[np.bool_]) -> Verdict:
+    """Judge blocks of one value: what borders on the image's border may be meant to be empty.
+
+    So may what borders on blocks that nobody looked at.
+    """
     from scipy import ndimage
 
-    regions, n = ndimage.label(constant.reshape(blocks.counts))
+    regions, _ = ndimage.label((constant | ~inside).reshape(blocks.counts))
+    # Of a stack of few planes each lies at an end, which says nothing of its blocks.
     outer = [np.take(regions, end, axis=axis).ravel() for axis in range(regions.ndim)
-             for end in (0, -1) if regions.shape[axis] > 2]  # fmt: skip
+             for end in (0, -1) if axis >= regions.ndim - 2 or regions.shape[axis] > 2]  # fmt: skip
+    outer.append(regions.ravel()[~inside])
     known = np.unique(np.concatenate([np.zeros(1, regions.dtype), *outer]))
     lost = int(np.count_nonzero((regions > 0) & ~np.isin(regions, known)))
-    said = f"{_percent(constant.mean())} of the blocks hold one value only"
+    said = f"{_percent(constant[inside].mean())} of the blocks hold one value only"
     if lost:
         said += f"; {lost} of them lie inside the image: were they lost?"
     return Verdict("blank", "warn" if lost else "ok", said)
@@ -265,7 +281,8 @@ def _rows(
         part = dict(zip(FIGURES, looked.figures[:, channel].T, strict=True))
         columns |= {f"{what}_{name}": part[what] for what in FIGURES if what != "at_top"}
         columns[f"at_top_{name}"] = part["at_top"] / n_px
-    columns["n_cells"], columns["foreground"] = cells.n_cells, looked.covered / n_px
+    columns["n_cells"] = cells.n_cells
+    columns["foreground"] = np.where(looked.inside, looked.covered / n_px, np.nan)
     columns["cells_per_mpx"] = cells.n_cells / n_px * 1e6
     some = np.maximum(cells.n_cells, 1)
     columns["confidence"] = np.where(cells.n_cells, cells.confidence / some, np.nan)

@@ -272,18 +272,34 @@ def _regrey(
 def _empty(rng: np.random.Generator, n_inputs: int, how: Augmentation) -> Crop:
     """Return noise, brought to 0 and 1 as an image of nothing would be."""
     edge = how.crop_px
-    grain = 2 ** rng.uniform(0, 2.6)  # such an image is enlarged wherever small cells are tried
+    # As the camera gives it, and enlarged as wherever small cells are tried.
+    grain = 2 ** rng.uniform(0, 2.6) if rng.random() < 0.5 else 1.0
+    rows, columns = _shown(rng, edge), _shown(rng, edge)
     pixels = np.zeros((n_inputs, edge, edge), np.float32)
     for i in range(n_inputs if rng.random() < 0.5 else 1):
         noise = _enlarged(_grains(rng, math.ceil(edge / grain) + 1), grain, edge)
-        noise = ndimage.gaussian_filter(noise, rng.uniform(0, 1.5))
+        if rng.random() < 0.5:
+            noise = ndimage.gaussian_filter(noise, rng.uniform(0, 1.5))
         if rng.random() < 0.5:  # uneven light
             slope = ndimage.gaussian_filter(rng.standard_normal((edge, edge), np.float32), 40)
             noise = noise / noise.std() + rng.uniform(0, 2) * slope / max(slope.std(), 1e-6)
+        noise = noise[rows, columns]
         low, high = np.percentile(noise, (1, 99))
-        pixels[i] = (noise - low) / (high - low)
+        pixels[i, rows, columns] = (noise - low) / max(high - low, 1e-6)
     wide = edge + 2 * how.margin_px
     return Crop(pixels, np.zeros((wide, wide), np.int32), np.zeros(1, np.int16), "noise")
+
+
+def _shown(rng: np.random.Generator, edge: int) -> slice:
+    """Return what part of a crop the image covers along an axis: not all of it if it is small.
+
+    What lies beyond changes what a network makes of the rest, be it a strip of a few pixels. One
+    that saw only crops full of noise found cells in small images of nothing.
+    """
+    beyond = round(edge * math.exp(rng.uniform(math.log(0.01), math.log(0.9))))
+    if rng.random() < 0.4:
+        beyond = 0
+    return slice(0, edge - beyond) if rng.random() < 0.7 else slice(beyond, edge)
 
 
 def _grains(rng: np.random.Generator, edge: int) -> NDArray[np.float32]:

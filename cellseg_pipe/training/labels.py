@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,12 @@ def class_table(
     if path.suffix.lower() in (".json", ".csv"):
         said = _classes_said(path)
         for n, number in enumerate(objects.ids.tolist(), start=1):
-            table[n] = _class_number(said.get(str(number), ""), names, path)
+            table[n] = _class_number(said.get(number, ""), names, path)
+        if objects.ids.size and not set(said).intersection(objects.ids.tolist()):
+            raise ValueError(
+                f"{path} needs classes of labels that its image has ({objects.ids[0]}, ...), and"
+                f" names none of them ({', '.join(map(str, list(said)[:3]))}, ...)."
+            )
         return table
     shape = tuple(max(box.stop[axis] for box in boxes) for axis in range(boxes[0].ndim))
     read = labels_reader(path, shape, "its labels")
@@ -218,20 +224,31 @@ def class_table(
     return table
 
 
-def _classes_said(path: Path) -> dict[str, str]:
+def _classes_said(path: Path) -> dict[int, str]:
     """Return the class of each label as it is written."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".json":
         said = json.loads(text)
         if not isinstance(said, dict):
             raise ValueError(f'{path} needs {{"label": class}}, got a {type(said).__name__}.')
-        return {str(key): str(value) for key, value in said.items()}
+        return {_label(key, path): str(value) for key, value in said.items()}
     reader = csv.DictReader(text.splitlines())
     if not {"label", "class"} <= set(reader.fieldnames or ()):
         raise ValueError(
             f"{path} needs the columns label and class, got {', '.join(reader.fieldnames or ())}."
         )
-    return {row["label"]: row["class"] for row in reader}
+    return {_label(row["label"], path): row["class"] for row in reader}
+
+
+def _label(said: str, path: Path) -> int:
+    """Return a label, which tables with gaps in other columns have as 1.0."""
+    try:
+        number = float(said)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(f"{path} needs whole numbers as labels, got {said!r}.")
+    return int(number)
 
 
 def _class_number(said: str, names: Sequence[str], path: Path) -> int:

@@ -82,8 +82,8 @@ def train(
     for batch in ahead(sampler, recipe, first=state.step, task=task):
         tally.add(*step_of(state, batch, recipe, task=task), batch.sources)
         state.step += 1
-        last = state.step == recipe.steps
-        if state.step % recipe.checkpoint_every == 0 or last:
+        dues = recipe.checkpoint_every, recipe.evaluate_every, recipe.steps
+        if any(state.step % every == 0 for every in dues):
             _tell(calls, tally.report(state.step, recipe), state, recipe=recipe)
             state.net.train()
             tally = Tally(tally.seen)

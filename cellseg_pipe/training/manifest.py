@@ -72,7 +72,7 @@ def read_manifest(path: Path | str) -> tuple[Pair, ...]:
         In the file's order; no group is on two sides of a split.
     """
     known = [field.name for field in fields(Pair)]
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
         reader = csv.DictReader(file)
         found = reader.fieldnames or []
         missing = [name for name in REQUIRED if name not in found]
@@ -132,9 +132,13 @@ def read_folder(
     tuple of Pair
         In the order of their names.
     """
-    from cellseg_pipe.io.inputs import IMAGE_SUFFIXES, stem_of
+    from cellseg_pipe.io.inputs import IMAGE_SUFFIXES, is_result, stem_of
 
-    files = [f for f in sorted(Path(folder).iterdir()) if f.name.endswith(IMAGE_SUFFIXES)]
+    files = [
+        f
+        for f in sorted(Path(folder).iterdir())
+        if f.name.lower().endswith(IMAGE_SUFFIXES) and f.name[0] != "."
+    ]
     labels = {
         stem_of(f).removesuffix(labels_suffix): f
         for f in files
@@ -145,6 +149,8 @@ def read_folder(
         for f in files
         if stem_of(f).endswith(image_suffix) and f not in labels.values()
     }
+    if not image_suffix:  # then the flows beside an image, ours or the peer's, look like another
+        images = {name: f for name, f in images.items() if name in labels or not is_result(f)}
     alone = sorted(set(images) ^ set(labels))
     if not set(images) & set(labels):
         raise ValueError(

@@ -20,10 +20,13 @@ from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.preprocess import (
     apply_ranges,
+    check_finite,
+    check_shares,
     gather_channels,
     input_ranges,
     resolve_channels,
     sample_boxes,
+    white_of,
 )
 from cellseg_pipe.training.labels import (
     Objects,
@@ -37,13 +40,44 @@ from cellseg_pipe.training.manifest import Pair
 from cellseg_pipe.training.settings import Reading
 from cellseg_pipe.training.volumes import slices_of
 
-__all__ = ["Collection", "Prepared", "cache_folder", "prepare"]
+__all__ = ["Collection", "Mapped", "Prepared", "cache_folder", "prepare"]
 
 log = logging.getLogger(__name__)
 
 VERSION = 4  # of what is stored; a higher one is made anew
 WHOLE_VOXELS = 1 << 26  # images up to this size are read at once
 STRIP_VOXELS = 1 << 24  # larger ones are read in strips of this size
+GREY_MAX = 6e4  # float16 holds no more
+FAULTS = (OSError, TypeError, ValueError, OverflowError)  # what a file may be the cause of
+
+
+class Mapped:
+    """An array in a file, open only while it is read: thousands need no thousands of open files.
+
+    Parameters
+    ----------
+    path : path
+        An NPY file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.shape: tuple[int, ...] = self._array().shape
+
+    def _array(self) -> NDArray[Any]:
+        return np.load(self._path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return self.shape[0]
+
+    def __getitem__(self, part: Any) -> NDArray[Any]:
+        """Return a part, which is read where it is used."""
+        return self._array()[part]
+
+    def __array__(self, dtype: Any = None, **how: Any) -> NDArray[Any]:
+        """Return all of it."""
+        return np.array(self._array(), dtype, **how)
 
 
 @dataclass(frozen=True)
@@ -55,7 +89,7 @@ class Prepared:
     pair : Pair
         Where it comes from.
     pixels : float16 array [n_inputs, y, x]
-        Normalised; mapped from a file.
+        Normalised; `Mapped` from a file.
     labels : int32 array [y, x]
         Objects from 1, 0 for background, -1 for what is ignored; mapped from a file.
     classes : int16 array [n_objects + 1]
@@ -117,13 +151,21 @@ def prepare(
     Path(cache).mkdir(parents=True, exist_ok=True)
     found: list[Prepared] = []
     dropped: list[str] = []
+    wrong: list[str] = []
     for pair in pairs:
-        parts = _of_pair(pair, Path(cache), reading, classes=classes)
+        try:
+            parts = _of_pair(pair, Path(cache), reading, classes=classes)
+        except FAULTS as error:
+            said = str(error)
+            wrong.append(said if pair.image in said else f"{pair.image}: {said}")
+            continue
         kept = [part for part in parts if part.n_objects >= reading.min_objects]
         if not kept:
             most = max((part.n_objects for part in parts), default=0)
             dropped.append(f"{pair.image}: {most} objects, min_objects is {reading.min_objects}")
         found += kept
+    if wrong:
+        raise ValueError("\n".join([f"{len(wrong)} of {len(pairs)} pairs cannot be used:", *wrong]))
     for line in dropped:
         log.warning("left out: %s", line)
     return Collection(tuple(found), tuple(dropped))
@@ -145,11 +187,12 @@ def _of_pair(
         facts = list(_made(pair, cache / key, reading, classes=classes))
         with binary_whole(facts_file) as file:  # last: what it tells of is complete
             file.write(json.dumps(facts).encode())
+    mapped: Any = Mapped  # all that is done with an array here
     return [
         Prepared(
             pair,
-            np.load(cache / f"{key}.{n}.pixels.npy", mmap_mode="r"),
-            np.load(cache / f"{key}.{n}.labels.npy", mmap_mode="r"),
+            mapped(cache / f"{key}.{n}.pixels.npy"),
+            mapped(cache / f"{key}.{n}.labels.npy"),
             np.array(fact["classes"], np.int16),
             math.nan if fact["diameter_px"] is None else float(fact["diameter_px"]),
             len(fact["classes"]) - 1,
@@ -251,12 +294,18 @@ def _normalised(image: OpenImage, pair: Pair, reading: Reading) -> Reader:
         def source(box: Box) -> NDArray[Any]:
             return pixels[(slice(None), *box.slices)]
 
-    samples = [gather_channels(source(box), picks) for box in sample_boxes(image.shape)]
+    white = white_of(image.dtype)
+    boxes = sample_boxes(image.shape)
+    if any(pick.kind == "stain" for pick in picks):
+        check_shares(source(boxes[len(boxes) // 2]), white=white)
+    samples = [gather_channels(source(box), picks, white=white) for box in boxes]
     ranges = input_ranges(samples, picks, percentiles=reading.percentiles)
 
     def read(box: Box) -> NDArray[Any]:
-        inputs = gather_channels(source(box), picks)
-        return apply_ranges(inputs, ranges, invert=False).astype(np.float16)
+        inputs = gather_channels(source(box), picks, white=white)
+        check_finite(inputs, origin=box.start)
+        grey = apply_ranges(inputs, ranges, invert=False)
+        return np.clip(grey, -GREY_MAX, GREY_MAX, out=grey).astype(np.float16)
 
     return read
 

@@ -18,6 +18,7 @@ Arrays = dict[str, np.ndarray]
 TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 PREFIX = "net."
 WIDTHS = (32, 64, 128, 256)
+PRECISIONS = {"exact": "fp32", "fast": "auto"}
 DIAMETER_PX = 30.0
 TINY_EDGE = 96  # of the image for the warm-up
 
@@ -101,14 +102,14 @@ def peer_model(arrays: Arrays) -> Any:
         return CellposeModel(gpu=False, pretrained_model=str(path))
 
 
-def our_network(*, threads: int) -> Callable[[Arrays], dict[str, Any]]:
+def our_network(*, threads: int, mode: str) -> Callable[[Arrays], dict[str, Any]]:
     """Return what prepares all windows of the image, without reading and following."""
     from cellseg_pipe.geometry import Box
     from cellseg_pipe.nets.blending import blend_answers
     from cellseg_pipe.nets.windows import predict, view_of
 
     def prepare(arrays: Arrays) -> dict[str, Any]:
-        engine, x = our_engine(arrays, threads=threads), normalised(arrays)
+        engine, x = our_engine(arrays, threads=threads, mode=mode), normalised(arrays)
         view = view_of(x.shape[1:], (0, 1), window_px=512, overlap_px=48, divisor=8)
         box = Box.of(x.shape[1:])
 
@@ -126,28 +127,33 @@ def our_network(*, threads: int) -> Callable[[Arrays], dict[str, Any]]:
     return prepare
 
 
-def our_segment(*, threads: int, following: str) -> Callable[[Arrays], dict[str, Any]]:
+def our_segment(*, threads: int, mode: str) -> Callable[[Arrays], dict[str, Any]]:
     """Return what prepares `segment` at a given diameter."""
     from cellseg_pipe.segmentation import segment
 
-    settings = {"diameter_px": DIAMETER_PX, "following": following, "threads": threads}
+    settings = {"diameter_px": DIAMETER_PX, "following": mode, "threads": threads}
 
     def prepare(arrays: Arrays) -> dict[str, Any]:
-        engine = our_engine(arrays, threads=threads)
+        engine = our_engine(arrays, threads=threads, mode=mode)
         return {"call": lambda: segment(arrays["image"], model=engine, **settings).labels}
 
     return prepare
 
 
-def our_engine(arrays: Arrays, *, threads: int) -> Any:
-    """Return the network in its form for inference."""
+def our_engine(arrays: Arrays, *, threads: int, mode: str) -> Any:
+    """Return the network in its form for inference: float32 if exact, else the fastest."""
     from cellseg_pipe.nets.checkpoint import Model, ModelInfo
     from cellseg_pipe.nets.cpnet import cpnet_of
     from cellseg_pipe.nets.engine import Engine
 
     net = cpnet_of(state_of(arrays))
     info = ModelInfo("wide", net.architecture, DIAMETER_PX)
-    return Engine(Model(info, net, "", Path("wide")), device="cpu", threads=threads)
+    return Engine(
+        Model(info, net, "", Path("wide")),
+        device="cpu",
+        threads=threads,
+        precision=PRECISIONS[mode],
+    )
 
 
 def run(call: Any) -> np.ndarray:

@@ -214,8 +214,8 @@ def our_tasks(mode: str, n_threads: int) -> dict[str, Task]:
         "flow_error": Task(take("labels", "flow"), flow_errors, "errors"),
         "stitch3d": Task(take("planes", "threshold"), stitched, "labels", volume),
         "fill_holes": Task(take("labels", "min_px"), filled, "labels"),
-        "network": Task(networks.our_network(**run), networks.run, "output"),
-        "segment": Task(networks.our_segment(following=mode, **run), networks.run, "labels"),
+        "network": Task(networks.our_network(mode=mode, **run), networks.run, "output"),
+        "segment": Task(networks.our_segment(mode=mode, **run), networks.run, "labels"),
     }
 
 

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from cellseg_pipe.io.inputs import find_inputs, stem_of
+from cellseg_pipe.io.inputs import IMAGE_SUFFIXES, find_inputs, stem_of
+from cellseg_pipe.stages.segment import EXTRAS
 
 
 def touch(folder, *names):
@@ -20,6 +21,7 @@ def touch(folder, *names):
     [
         "a_cp_masks.png", "a_masks.tif", "a_labels.tif", "a_labels.ome.zarr", "a_seg.npy",
         "a_flows.tif", "a_outlines.png", "a_overlay.png", "a_dP.tif", "a_cp_output.png",
+        *(f"a{ending}" for ending in EXTRAS.values() if ending.endswith(IMAGE_SUFFIXES)),
     ],
 )  # fmt: skip
 def test_results_are_no_images(tmp_path, caplog, name):

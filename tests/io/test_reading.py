@@ -206,6 +206,14 @@ def test_inks_become_colours(tmp_path):
     assert image.rgb and (image.pixels[0] > 200).all() and (image.pixels[1:] < 60).all()
 
 
+def test_a_jpeg_larger_than_pillow_takes(tmp_path, monkeypatch):
+    Pictures.fromarray(COLOUR).save(tmp_path / "a.jpg")
+    usual = read_image(tmp_path / "a.jpg")
+    monkeypatch.setattr(Pictures, "MAX_IMAGE_PIXELS", 100)
+    large = read_image(tmp_path / "a.jpg")
+    assert large.rgb and np.abs(large.pixels.astype(int) - usual.pixels).max() <= 2
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npy"])
 def test_a_cut_file_is_refused(tmp_path, name):
     if name == "a.npy":

@@ -175,7 +175,7 @@ def test_other_files_are_refused(content):
 
 @pytest.mark.parametrize("key", ["W2", "module.W2", "encoder.cls_token"])
 def test_cellpose_4_is_sent_to_its_backend(key):
-    with pytest.raises(ValueError, match="cellpose-sam backend"):
+    with pytest.raises(ValueError, match="cellpose-sam:FILE"):
         architecture_of({key: torch.zeros(1)})
 
 

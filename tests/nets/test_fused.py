@@ -11,6 +11,7 @@ from cellseg_pipe.nets import _ops
 from cellseg_pipe.nets._enlarge import EnlargeConv
 from cellseg_pipe.nets.cpnet import Architecture, CPnet
 from cellseg_pipe.nets.fused import choose_precision, fuse
+from cellseg_pipe.nets.windows import WINDOWS_AT_ONCE
 
 ARCHITECTURES = {
     "usual": Architecture(widths=(8, 16, 24)),
@@ -242,3 +243,12 @@ def test_on_a_gpu(name, precision):
     torch.testing.assert_close(our_style, style, rtol=0, atol=TOLERANCE[precision])
     assert fused.form.device == "cuda"
     assert torch.equal(fused(x)[0].cpu(), our_y)
+    # In a batch of one size an answer depends on no neighbour, and not on its place.
+    full = random_images(ARCHITECTURES[name], WINDOWS_AT_ONCE)
+    for place in (0, 3, WINDOWS_AT_ONCE - 1):
+        alone = torch.zeros_like(full)
+        alone[place] = full[place]
+        for ours, theirs in zip(fused(alone), fused(full), strict=True):
+            assert torch.equal(ours[place], theirs[place])
+        moved = full.roll(1, dims=0)
+        assert torch.equal(fused(moved)[0][(place + 1) % len(full)], fused(full)[0][place])

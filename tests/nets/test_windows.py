@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets.blending import blend_answers, ramps
-from cellseg_pipe.nets.windows import predict, view_of, window_input
+from cellseg_pipe.nets.windows import WINDOWS_AT_ONCE, predict, view_of, window_input
 
 
 class Arithmetic:
@@ -102,6 +102,37 @@ def test_a_window_left_out_is_background():
     seen = view((16, 16))
     outputs, style = answer(lambda box: None, seen, Box.of((16, 16)))
     assert (outputs[:2] == 0).all() and (outputs[2] == -30).all() and not style.any()
+
+
+class Batching(Arithmetic):
+    """A stand-in for a network on a GPU, whose last bits depend on the size of the batch."""
+
+    device = "cpu:0"  # any but cpu
+
+    def __init__(self):
+        self.sizes = set()
+
+    def __call__(self, x):
+        self.sizes.add(len(x))
+        y, style = super().__call__(x)
+        return y + 2.0 ** -len(x), style
+
+
+def test_batches_on_a_gpu_are_of_one_size_whatever_is_left_out():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(1, 90, 100)).astype(np.float32)
+    seen, net = view(image.shape[1:]), Batching()
+
+    def source(box):
+        return None if box.start[0] > 30 and box.start[1] < 30 else image[:, *box.slices]
+
+    whole = Box.of(image.shape[1:])
+    together = {r.index: r for r in predict(net, source, seen, indices=seen.over(whole))}
+    for index, record in together.items():
+        (alone,) = predict(net, source, seen, indices=[index])
+        np.testing.assert_array_equal(alone.values, record.values)
+        np.testing.assert_array_equal(alone.style, record.style)
+    assert net.sizes == {WINDOWS_AT_ONCE} and len(together) > WINDOWS_AT_ONCE
 
 
 class Pointing(Arithmetic):

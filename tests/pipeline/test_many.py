@@ -249,6 +249,27 @@ def test_a_large_image_that_fails_does_not_stop_the_others(folder):
     assert list(summary_of(chosen)["units"]) == list(NAMES)
 
 
+def test_an_image_that_kills_its_job_is_left_out_in_the_end(folder, monkeypatch):
+    real = bundle._one
+
+    def deadly(experiment, unit, *rest, **more):
+        if unit.name == "b":
+            raise SystemExit("as if the process were killed")
+        return real(experiment, unit, *rest, **more)
+
+    monkeypatch.setattr(bundle, "_one", deadly)
+    chosen = chosen_of(folder)
+    for _ in range(bundle.MOST_KILLS):
+        with pytest.raises(SystemExit):
+            run(chosen)
+        assert not (Path(chosen.output.dir) / "summary.json").exists()
+    assert "was killed 3 times while it was at this image" in refused(chosen)
+    assert list(summary_of(chosen)["units"]) == ["a", "c", "d", "e"]
+    monkeypatch.undo()
+    run(chosen)
+    assert list(summary_of(chosen)["units"]) == list(NAMES)
+
+
 KILLS = {"whole-written": (5, 3), "data-written": (3,), "done-written": (1,)}
 
 

@@ -11,10 +11,11 @@ import zarr
 
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.io.validate import validate
-from cellseg_pipe.ledger import Corrupt
+from cellseg_pipe.ledger import Corrupt, Records
 from cellseg_pipe.qc import diameters
 from cellseg_pipe.stages import _blocks, audit, score_seams
 from cellseg_pipe.stages.jobs import jobs_of, run_job
+from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
@@ -132,14 +133,14 @@ def test_blocks_say_what_lies_in_them(tmp_path):
 
 def test_parts_with_other_diameters_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(diameters, "LEAST_CELLS", 4)
-    small, large = (scene((160, 160), diameter_px=size, seed=3)[0] for size in (12, 30))
+    small, large = (scene((160, 160), diameter_px=size, seed=3)[0] for size in (12, 24))
     save_tiff(tmp_path / "a.tif", np.concatenate([small, large], axis=1))
     chosen = experiment(
         tmp_path,
         [str(tmp_path / "a.tif")],
         segment={"reach_px": 24},
         tiles=SAID,
-        targets={"nuclei": {"diameter_px": 14}},
+        targets={"nuclei": {"diameter_px": 12}},
     )
     run(chosen)
     found, said = verdicts(tmp_path)
@@ -158,7 +159,7 @@ def test_parts_with_other_diameters_are_told(tmp_path, monkeypatch):
             told += 1
     assert told > 1
     assert said["diameter"]["level"] == "warn"
-    assert "the network was told 14 px" in said["diameter"]["text"]
+    assert "the network was told 12 px" in said["diameter"]["text"]
 
 
 def test_a_lost_block_is_seen(tmp_path):
@@ -172,6 +173,42 @@ def test_a_lost_block_is_seen(tmp_path):
     blocks = read_table(tmp_path / "out" / "a" / "qc.parquet")
     (lost,) = np.flatnonzero([text == "blank" for text in blocks["suspect"]])
     assert (blocks["y_start_px"][lost], blocks["x_start_px"][lost]) == (64, 64)
+
+
+def test_only_the_region_is_looked_at(tmp_path):
+    image = scene((140, 150), diameter_px=20)[0]
+    image[:, 100:] = 7  # glass, which nobody asked about
+    save_tiff(tmp_path / "a.tif", image)
+    said = {"box_px": [[0, 0], [60, 90]]}
+    chosen = experiment(
+        tmp_path, [{"path": str(tmp_path / "a.tif"), "region": said}],
+        segment={"reach_px": 12}, tiles={**SAID, "core_px": [32, 48]},
+    )  # fmt: skip
+    run(chosen)
+    (unit,) = unit_runs(chosen)
+    records = Records(unit.stage("qc"), unit.batches["paint"])
+    looked = [not records.is_blank(number) for number in range(len(records))]
+    assert looked == [True, True, False, False, False, False, False, False, False]
+    blocks = read_table(tmp_path / "out" / "a" / "qc.parquet")
+    inside = (blocks["y_start_px"] < 60) & (blocks["x_start_px"] < 90)
+    for name in ("high_0", "foreground"):
+        np.testing.assert_array_equal(np.isfinite(blocks[name]), inside)
+    assert not any(text for text in blocks["suspect"][~inside])
+    assert verdicts(tmp_path)[1]["blank"]["text"].startswith("0.0 % of the blocks")
+
+
+def test_a_corner_of_one_value_is_not_lost_in_an_image_of_few_blocks(tmp_path):
+    image = scene((64, 64), diameter_px=20)[0]
+    image[:32, :32] = 7
+    save_tiff(tmp_path / "a.tif", image)
+    run(chosen_of(tmp_path, "2d"))
+    assert verdicts(tmp_path)[1]["blank"]["level"] == "ok"
+
+
+def test_a_limit_in_um_needs_the_size_of_a_voxel_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="the rule min_diameter_um needs the size of a voxel"):
+        layout_of(chosen_of(tmp_path, "2d", drop={"min_diameter_um": 4.0}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_confidence_is_that_of_the_whole_in_memory(tmp_path):

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from cellseg_pipe.config import load_experiment
+from cellseg_pipe.io.results import write_labels
 from cellseg_pipe.kernels import relabel
 from cellseg_pipe.ledger import Records
 from cellseg_pipe.stages import forecast
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
+from cellseg_pipe.stages.summary import SomeFailed
 from cellseg_pipe.stages.tiling import read_frozen, read_tiling
 from tests.pipeline.conftest import scene
 from tests.pipeline.test_tiled_equals_whole import tiles_of
@@ -170,6 +173,29 @@ def test_an_edited_file_makes_again_what_it_must(tmp_path):
     assert "predict" in {stage for _, stage, _ in run(wider)}
 
 
+def test_a_mask_that_was_painted_over_makes_again_what_it_must(tmp_path):
+    picture = save_tiff(tmp_path / "a.tif", scene((120, 150), diameter_px=16)[0])
+    mask = tmp_path / "mask.ome.zarr"
+    write_labels(mask, np.ones((60, 75), np.uint32))
+    chosen = chosen_of(tmp_path, picture, str(mask))
+    run(chosen)
+    before = published(chosen, "a")[0]
+    assert run(chosen) == []
+    zarr.open_group(str(mask))["0"][:, 20:] = 0  # no file of metadata changes
+    run(chosen)
+    assert 0 < published(chosen, "a")[0].max() < before.max()
+
+
+def test_a_region_that_cannot_be_read_stops_no_other_image(tmp_path):
+    pixels = scene((120, 150), diameter_px=16)[0]
+    pictures = [str(save_tiff(tmp_path / f"{name}.tif", pixels)) for name in "ab"]
+    images = [{"path": pictures[0], "region": str(tmp_path / "no.geojson")}, {"path": pictures[1]}]
+    chosen = experiment(tmp_path, images, segment={"reach_px": REACH}, tiles=WINDOWS)
+    with pytest.raises(SomeFailed, match=r"a: .*no\.geojson"):
+        run(chosen)
+    assert published(chosen, "b")[0].max() > 5
+
+
 @pytest.mark.parametrize(
     "said", [{"reach_px": 10}, {"reach_px": 45}, {"reach_px": 12, "resample": False}]
 )
@@ -208,7 +234,8 @@ def test_what_is_planned_follows_the_region(tmp_path, said):
         ("nothing.geojson", "holds nothing"),
         ("line.geojson", "feature 2 needs a Polygon or MultiPolygon, got LineString"),
         ("broken.geojson", "needs to be GeoJSON"),
-        ("far.geojson", r"in the image of shape \(100, 120\)"),
+        ("far.geojson", r"region 1 lies outside the image of shape \(100, 120\)"),
+        ("both.geojson", r"region 2 lies outside the image of shape \(100, 120\)"),
         ("colours.tif", "mask of whole numbers in one channel"),
         ("volume.npy", "needs the axes of the image"),
         ("blank.npy", "covers none of its pixels"),
@@ -225,6 +252,7 @@ def test_wrong_regions_are_refused_before_any_work(tmp_path, region, message):
         "nothing": {"type": "FeatureCollection", "features": []},
         "line": [feature(square(1, 1, 9)), {"type": "Feature", "geometry": line}],
         "far": feature(square(500, 500, 20)),
+        "both": [feature(square(1, 1, 9)), feature(square(500, 0, 20))],
     }
     for name, content in files.items():
         (tmp_path / f"{name}.geojson").write_text(json.dumps(content))

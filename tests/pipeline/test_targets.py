@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import cellseg_pipe as cs
+from cellseg_pipe.engines import process
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages.jobs import all_jobs, finish
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
+from cellseg_pipe.stages.summary import SomeFailed
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
     TINY,
@@ -100,6 +102,26 @@ def check_related(chosen, image, **settings):
     for name in ("probability", "flow_error", "agreement"):
         np.testing.assert_array_equal(table[name], cells_table[name][there])
     return int((found.nuclei["cell_id"] > 0).sum())
+
+
+def test_a_target_that_fails_stops_no_other_and_the_table_says_which(tmp_path, monkeypatch):
+    path = save_tiff(tmp_path / "a.tif", scene((90, 100), diameter_px=16)[0])
+    chosen = chosen_of(tmp_path, path, "2d", targets=NETWORKS, relate=None)
+    real = process.run_job
+
+    def failing(unit, stage, **more):
+        if unit.name == "a-cells":
+            raise ValueError("no such thing")
+        return real(unit, stage, **more)
+
+    monkeypatch.setattr(process, "run_job", failing)
+    with pytest.raises(SomeFailed, match="a-cells: no such thing"):
+        run(chosen)
+    out = Path(chosen.output.dir)
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["units"]) == ["a-nuclei"] and list(summary["failed"]) == ["a-cells"]
+    table = read_table(out / "cells.parquet")
+    assert set(table["image"]) == {"a"} and set(table["target"]) == {"nuclei"}
 
 
 @pytest.mark.parametrize("mode", SHAPES)

@@ -79,7 +79,7 @@ def test_no_cell_is_there_twice(halves, seen):
 def test_each_class_is_the_image_at_its_diameter(halves, seen):
     """Away from the border cells are those of the image at the diameter of the class."""
     fields = seen.plan.fields
-    for number, inner in enumerate((np.s_[:, : CUT - 120], np.s_[:, CUT + 120 :])):
+    for number, inner in enumerate((np.s_[:, : CUT - 150], np.s_[:, CUT + 150 :])):
         alone = cs.segment(halves[0], diameter_px=fields.diameter_px[number])
         np.testing.assert_array_equal(seen.labels[inner] > 0, alone.labels[inner] > 0)
         np.testing.assert_array_equal(seen.logit[inner], alone.logit[inner])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cellseg_pipe.diameter import Diameter
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.metrics import evaluate
 from cellseg_pipe.nets.checkpoint import load
@@ -22,6 +23,8 @@ from cellseg_pipe.segmentation import (
     segment,
     segment_many,
 )
+from cellseg_pipe.segmentation.plan import SURE_FLOW_ERROR
+from cellseg_pipe.segmentation.run import Run
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.synth import PRESETS, render
 
@@ -37,6 +40,13 @@ def scene(name="nuclei", shape=(300, 340), *, seed=5, **changes):
     spec = replace(PRESETS[name], shape=shape, seed=seed, **changes)
     piece = render(spec, Box.of(spec.shape))
     return piece.image, piece.labels
+
+
+def changed(engine, **facts):
+    """Return the engine, of which some facts are others."""
+    other = object.__new__(type("Changed", (Engine,), facts))
+    vars(other).update(vars(engine))
+    return other
 
 
 @pytest.mark.parametrize("diameter", [20, 30, 45])
@@ -81,9 +91,81 @@ def test_a_diameter_in_micrometres(tiny):
     np.testing.assert_array_equal(by_px.labels, by_um.labels)
 
 
+def test_where_nothing_was_measured_only_sure_cells_count(tiny, monkeypatch):
+    image, _ = scene(diameter_px=24)
+    noisy = image[0] + np.random.default_rng(0).normal(0, 300, image[0].shape)
+    nothing = Diameter(24.0, 24.0, 24.0, 0)
+    monkeypatch.setattr(Run, "measured_diameter", lambda run: nothing)
+    found = segment(noisy, model=tiny)
+    assert "no cells were found to measure" in " ".join(found.warnings)
+    monkeypatch.undo()
+    usual = segment(noisy, model=tiny, diameter_px=24)
+    sure = segment(noisy, model=tiny, diameter_px=24, flow_threshold=SURE_FLOW_ERROR)
+    np.testing.assert_array_equal(found.labels, sure.labels)
+    assert 0 < found.n_cells < usual.n_cells
+
+
 def test_a_style_regression_that_is_not_there_is_refused(tiny):
     with pytest.raises(ValueError, match="needs a model with a size regression, and tiny has none"):
         segment(scene()[0][0], model=tiny, diameter_by="style")
+
+
+class SaysTwenty:
+    """A size regression of the tiny network's style."""
+
+    def diameter_px(self, style):
+        assert style.size > 1 and style.any()
+        return 20.0
+
+
+def test_a_style_regression_leaves_out_what_has_no_contrast(tiny, caplog):
+    net = changed(tiny, size=SaysTwenty())
+    image, _ = scene(shape=(950, 950), diameter_px=30)
+    image[0, :475, :475] = 7  # as the corner of a mosaic that nobody has imaged
+    found = segment(image[0], model=net, diameter_by="style")
+    assert 10 < found.diameter_px < 40 and found.diameter.n_cells > 5
+    nothing = segment(np.full((64, 64), 9, np.uint16), model=net, diameter_by="style")
+    assert nothing.n_cells == 0 == nothing.diameter.n_cells
+    assert "no contrast" in " ".join(nothing.warnings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "message"),
+    [
+        ((64, 64), {}, "for volumes seen from three sides"),
+        ((4, 64, 64), {"diameter_px": 17.0}, "needs the axes, inputs, outputs and diameter"),
+    ],
+)
+def test_a_side_model_that_has_no_view_or_does_not_fit_is_refused(tiny, shape, side, message):
+    image = np.random.default_rng(0).integers(0, 900, shape).astype(np.uint16)
+    with pytest.raises(ValueError, match=message):
+        segment(image, model=tiny, side_model=changed(tiny, **side), axes="zyx"[-len(shape) :],
+                mode="2d" if len(shape) == 2 else "3d", diameter_px=30)  # fmt: skip
+
+
+def test_the_diameter_of_a_network_of_three_axes_has_to_be_given(tiny):
+    net = changed(tiny, architecture=replace(tiny.architecture, ndim=3))
+    image = np.random.default_rng(0).integers(0, 900, (8, 64, 64)).astype(np.uint16)
+    with pytest.raises(ValueError, match="Give diameter_px"):
+        segment(image, model=net, axes="zyx")
+
+
+def test_a_last_axis_of_two_holds_channels_and_four_need_not_be_colours(tiny):
+    image, _ = scene(shape=(90, 100), diameter_px=30)
+    pair = np.stack([image[0], image[0][::-1]], axis=-1)
+    found = segment(pair, model=tiny, channels=[1], diameter_px=30)
+    want = segment(image[0][::-1].copy(), model=tiny, diameter_px=30)
+    np.testing.assert_array_equal(found.labels, want.labels)
+    four = np.concatenate([pair * 0, pair], axis=-1)
+    found = segment(four, model=tiny, axes="yxc", rgb=False, channels=[3], diameter_px=30)
+    np.testing.assert_array_equal(found.labels, want.labels)
+
+
+def test_an_image_of_many_may_ask_for_another_precision(tiny):
+    image, _ = scene(shape=(90, 100), diameter_px=30)
+    some = [image[0], (image[0], {"precision": "bf16"})]
+    first, second = segment_many(some, model=TINY, device="cpu", precision="fp32", diameter_px=30)
+    assert "fp32" in first.numerics and "bf16" in second.numerics
 
 
 @pytest.mark.parametrize("mode", ["planes", "3d"])

@@ -190,7 +190,8 @@ def test_distances_to_the_border_and_sizes_in_um():
     assert in_um(table, None) == {}
 
 
-def test_distances_to_the_border_of_a_region():
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 0.5), (0.25, 0.5)])
+def test_distances_to_the_border_of_a_region(spacing):
     """From the peak to the nearest pixel outside; beyond the image there is none."""
     labels = np.zeros((20, 30), np.uint8)
     labels[0:5, 0:4], labels[9:11, 7:9] = 1, 2
@@ -199,14 +200,14 @@ def test_distances_to_the_border_of_a_region():
     plan = dataclasses.replace(plan, region=region)
     ids = np.array([1, 2], np.uint32)
     rows = dataclasses.replace(rows_of(ids, 2), peak=np.array([[0, 0], [9, 7]]))
-    measurer = Measurer(plan)
+    measurer = Measurer(plan, Measuring(spacing=spacing))
     image = np.zeros((1, 20, 30), np.uint8)
     measured = measurer.image(labels.astype(np.uint32), image, ids=ids, peaks=rows.peak)
     table = table_of(measured, rows, measurer, names=("a",))
     outside = np.argwhere(~np.pad(np.ones((12, 20), bool), ((0, 8), (0, 10))))
-    expected = [np.linalg.norm(outside - peak, axis=1).min() for peak in rows.peak]
-    np.testing.assert_allclose(table["distance_to_region_px"], expected)
-    assert expected == [12, 3]
+    expected = [np.linalg.norm((outside - p) * spacing, axis=1).min() for p in rows.peak]
+    np.testing.assert_allclose(in_um(table, spacing)["distance_to_region_um"], expected)
+    np.testing.assert_allclose(table["distance_to_region_px"] * spacing[1], expected)
 
 
 def test_groups_that_are_off_have_no_columns():

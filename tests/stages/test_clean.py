@@ -6,6 +6,7 @@ from cellseg_pipe.cli import main
 from cellseg_pipe.ledger import RunLock
 from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages import clean
+from cellseg_pipe.stages.summary import SomeFailed
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import experiment, results_of, run, save_tiff, small_tiles
 
@@ -76,6 +77,17 @@ def test_what_crashes_and_other_settings_left_is_found_and_nothing_else(tmp_path
     (out / "a" / "notes.txt").unlink()
     assert results_of(out / "a") == before
     assert run(chosen(tmp_path, image)) == []
+
+
+def test_what_is_done_of_an_image_that_cannot_be_opened_now_stays(tmp_path, image):
+    both = [image, save_tiff(tmp_path / "away.tif", scene((90, 100), seed=2)[0])]
+    tiles = {"window_px": 64, "overlap_px": 16}
+    run(experiment(tmp_path, both, tiles=tiles))
+    both[1].rename(tmp_path / "elsewhere.tif")
+    both[1].write_bytes(b"a server that does not answer")
+    with pytest.raises(SomeFailed):
+        run(experiment(tmp_path, both, tiles=tiles))
+    assert clean.find(tmp_path / "out") == []
 
 
 def test_scratch_goes_and_the_run_stays_finished(tmp_path, image):

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from cellseg_pipe.cli import main
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.images import read_array
+from cellseg_pipe.io.opening import open_image
+from cellseg_pipe.io.results import write_labels
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.metrics import evaluate
+from cellseg_pipe.segmentation import segment
 from cellseg_pipe.stages.segment import EXTRAS, jobs_for
 from cellseg_pipe.synth import PRESETS, render
 
@@ -114,11 +118,91 @@ def test_one_bad_file_does_not_stop_the_others(pictures, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.npy", "x.ome.zarr"])
-def test_one_image_into_one_file(pictures, tmp_path, name):
+def test_one_image_into_one_file(pictures, tmp_path, name, capsys):
     folder, truths = pictures
-    assert run(folder / "a.tif", tmp_path / name, "--diameter-um", 15, "--save", "none") == 0
+    given = (folder / "a.tif", tmp_path / name, "--save", "none")
+    assert run(*given, "--diameter-um", 15) == 0
     assert evaluate(read_array(tmp_path / name), truths["a"]).ap[0.5] > 0.8
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "x.cellseg.json"])
+    assert run(*given, "--diameter-um", 15) == 0
+    assert "1 done before" in capsys.readouterr().out
+    assert run(*given, "--diameter-um", 12) == 1
+    assert run(*given, "--diameter-um", 12, "--overwrite") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.cellseg.json", name]
+
+
+@pytest.mark.parametrize("where", [".", "a.tif", "s.ome.zarr", "s.ome.zarr/new"])
+def test_no_image_is_written_over_whatever_is_asked_for(pictures, tmp_path, where, capsys):
+    folder, _ = pictures
+    image, store = tmp_path / "a.tif", tmp_path / "s.ome.zarr"
+    image.write_bytes((folder / "a.tif").read_bytes())
+    write_labels(store, np.ones((40, 50), np.uint32))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    source = store if where.startswith("s") else image
+    safe = where == "."
+    assert run(source, tmp_path / where, "--diameter-px", 30, "--overwrite") == (0 if safe else 1)
+    assert safe or "over the image" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert {p: t for p, t in after.items() if p != tmp_path} == {
+        p: t for p, t in before.items() if p != tmp_path
+    }
+
+
+def test_a_store_that_changed_is_segmented_again(tmp_path, capsys):
+    store = tmp_path / "s.ome.zarr"
+    write_labels(store, np.ones((40, 50), np.uint32))
+    assert run(store, tmp_path / "out", "--diameter-px", 30) == 0
+    zarr.open_group(str(store))["0"][:9] = 5
+    assert run(store, tmp_path / "out", "--diameter-px", 30) == 1
+    assert "pass --overwrite" in capsys.readouterr().err
+
+
+def test_the_size_of_a_voxel_that_was_given_is_what_is_written(pictures, tmp_path):
+    folder, _ = pictures
+    out = tmp_path / "x.ome.zarr"
+    assert run(folder / "a.tif", out, "--diameter-px", 30, "--spacing-um", "0.25,0.75") == 0
+    assert open_image(out).spacing_um == (0.25, 0.75)
+
+
+def test_a_volume_is_refused_before_it_is_segmented_where_it_cannot_be_written(
+    tmp_path, monkeypatch, capsys
+):
+    tifffile.imwrite(tmp_path / "v.tif", np.zeros((6, 40, 40), np.uint16), metadata={"axes": "ZYX"})
+    monkeypatch.setattr("cellseg_pipe.stages.segment.segment", None)
+    monkeypatch.setattr("cellseg_pipe.stages.segment.in_memory", None)
+    for more in (["--format", ".png"], ["--save", "rois"]):
+        assert run(tmp_path / "v.tif", tmp_path / "out", "--diameter-px", 30, *more) == 1
+        assert "this is a volume" in capsys.readouterr().err
+
+
+def test_memory_that_is_not_enough_is_said_and_does_not_stop_the_others(
+    pictures, tmp_path, monkeypatch, capsys
+):
+    folder, _ = pictures
+
+    def short(pixels, **given):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr("cellseg_pipe.stages.segment.segment", short)
+    assert run(folder, tmp_path / "out", "--diameter-px", 30) == 1
+    assert "2 failed" in capsys.readouterr().out
+    monkeypatch.setattr("cellseg_pipe.io.reading.available_bytes", lambda: 1000)
+    assert run(folder, tmp_path / "out", "--diameter-px", 30) == 1
+    assert "which works in tiles" in capsys.readouterr().err
+
+
+def test_channels_are_named_before_they_are_counted(tmp_path, monkeypatch):
+    path = tmp_path / "n.ome.tif"
+    pixels = np.random.default_rng(0).integers(0, 900, (2, 64, 64)).astype(np.uint16)
+    about = {"axes": "CYX", "Channel": {"Name": ["405", "1"]}}
+    tifffile.imwrite(path, pixels, ome=True, metadata=about)
+    told = []
+    monkeypatch.setattr(
+        "cellseg_pipe.stages.segment.segment",
+        lambda pixels, **given: told.append(segment(pixels, **given)) or told[-1],
+    )
+    for named in ("405", "1", "0"):
+        assert run(path, tmp_path / named, "--diameter-px", 30, "--channels", named) == 0
+    assert [one.plan.picks[0].index for one in told] == [0, 1, 0]
 
 
 def test_channels_axes_and_mode_reach_the_segmentation(tmp_path):

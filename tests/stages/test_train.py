@@ -238,6 +238,29 @@ def test_changed_settings_and_changed_data_are_refused(work):
         run(read_plan(work / "train.yaml"), device="cpu", threads=1)
 
 
+def test_rows_in_another_order_are_other_crops_and_refused(work):
+    lines = [f"n{n}_img.tif,n{n}_masks.tif,{'tune' if n == 3 else 'train'}" for n in range(4)]
+    path = config(work / "train.yaml", data={"manifest": "list.csv"})
+    for order in (lines, lines[::-1]):
+        (work / "list.csv").write_text("\n".join(["image,labels,split", *order]) + "\n")
+        if order is lines:
+            run(read_plan(path), device="cpu", threads=1)
+    with pytest.raises(ValueError, match=r"data\.train"):
+        run(read_plan(path), device="cpu", threads=1)
+
+
+def test_folders_without_a_list_are_one(work):
+    path = config(work / "train.yaml", data={"root": ["data", "more"]})
+    with pytest.raises(ValueError, match=r"give data\.manifest"):
+        check(read_plan(path))
+
+
+def test_crops_that_the_network_cannot_halve_are_refused_before_training(work):
+    path = config(work / "train.yaml", augmentation={"crop_px": 45})
+    with pytest.raises(ValueError, match=r"crop_px needs a multiple of \d+, got 45\. Take 4[68]"):
+        check(read_plan(path))
+
+
 def test_a_log_of_an_earlier_version_keeps_its_columns(work):
     folder = work / "run"
     folder.mkdir()
@@ -324,7 +347,7 @@ def test_classes_are_read_in_all_their_forms(work, kind):
             told = {str(i): "odd" if i % 2 else "even" for i in ids}
             (work / "data" / name).write_text(json.dumps(told))
         elif kind == "csv":
-            told = [f"{i},{2 - i % 2}" for i in ids]
+            told = [f"{i}.0,{2 - i % 2}" for i in ids]  # as tables with gaps elsewhere have them
             (work / "data" / name).write_text("\n".join(["label,class", *told]) + "\n")
         else:
             classes = np.where(labels > 0, 2 - labels % 2, 0).astype(np.uint8)
@@ -347,6 +370,20 @@ def test_classes_are_read_in_all_their_forms(work, kind):
     logged = rows(work / "run" / "log.csv")
     assert all(0 < float(row["classes"]) < 5 for row in logged)
     assert all(0 <= float(row["right_class"]) <= 1 for row in rows(work / "run" / "evaluation.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("label,class\n900,odd\n", "names none of them"),
+                       ("label,class\n1.5,odd\n", "whole numbers as labels, got '1.5'")],
+)  # fmt: skip
+def test_a_table_of_classes_of_another_image_is_refused(work, text, said):
+    (work / "data" / "c.csv").write_text(text)
+    (work / "list.csv").write_text("image,labels,classes\nn0_img.tif,n0_masks.tif,c.csv\n")
+    path = config(
+        work / "train.yaml", data={"manifest": "list.csv"}, network={"classes": ["odd", "even"]}
+    )
+    with pytest.raises(ValueError, match=said):
+        check(read_plan(path))
 
 
 def test_three_classes_are_trained_and_scored(work):

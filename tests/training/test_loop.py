@@ -183,6 +183,14 @@ def test_what_is_called_and_when(make_scene, make_prepared):
     ]  # fmt: skip
 
 
+def test_evaluations_do_not_wait_for_checkpoints(make_scene, make_prepared):
+    steps = []
+    calls = Calls(evaluate=lambda state: steps.append(state.step))
+    recipe = Recipe(steps=5, batch=1, checkpoint_every=4, evaluate_every=2)
+    train(tiny_state(), tiny_sampler(make_scene, make_prepared), recipe, calls=calls)
+    assert steps == [2, 4, 5]
+
+
 def loss_on(net, sampler, target=None):
     """Return the loss on crops that no step draws, by the statistics of their own batch."""
     target = target or Target()

@@ -1,6 +1,7 @@
 """From files to prepared images: manifests, folders, stores, labels of all kinds, and refusals."""
 
 import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.stages.synth import Output, spec_of
 from cellseg_pipe.stages.synth import run as render_store
 from cellseg_pipe.training import prepare as module
@@ -20,7 +22,7 @@ from cellseg_pipe.training.manifest import (
     split_by_group,
     write_manifest,
 )
-from cellseg_pipe.training.prepare import prepare
+from cellseg_pipe.training.prepare import Mapped, prepare
 from cellseg_pipe.training.settings import Reading
 
 ONE = Reading(n_inputs=1)
@@ -86,6 +88,70 @@ def test_a_wrong_manifest_is_refused(tmp_path, text, said):
         read_manifest(tmp_path / "list.csv")
 
 
+def test_a_manifest_of_a_spreadsheet(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes("image,labels\na.tif,b.tif\n".encode("utf-8-sig"))
+    assert read_manifest(path) == (Pair("a.tif", "b.tif"),)
+
+
+def test_a_folder_in_which_the_peer_worked(tmp_path):
+    for name in ("a.TIF", "a_masks.tif", "a_flows.tif", "._a.tif", "b.tif", "b_masks.TIF"):
+        (tmp_path / name).write_bytes(b"x")
+    pairs = read_folder(tmp_path, image_suffix="")
+    assert pairs == (Pair("a.TIF", "a_masks.tif"), Pair("b.tif", "b_masks.TIF"))
+
+
+def test_all_that_cannot_be_used_is_told_at_once_by_name(tmp_path, make_scene):
+    pixels, labels = make_scene(2)
+    pairs = []
+    for name, image, masks in (
+        ("good", pixels[0], labels),
+        ("four", np.stack([pixels[0]] * 4), labels),
+        ("nan", np.where(labels > 0, np.nan, pixels[0]).astype(np.float32), labels),
+        ("below", pixels[0], np.where(labels == 0, -5, labels.astype(np.int32))),
+    ):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="minisblack")
+        tifffile.imwrite(tmp_path / f"{name}_masks.tif", masks)
+        pairs.append(Pair(str(tmp_path / f"{name}.tif"), str(tmp_path / f"{name}_masks.tif")))
+    with pytest.raises(ValueError, match="3 of 4 pairs cannot be used") as refused:
+        prepare(pairs, cache=tmp_path / "cache", reading=ONE)
+    first, *lines = str(refused.value).splitlines()
+    assert [any(f"{name}.tif" in line for line in lines) for name in ("four", "nan", "below")]
+    assert "good.tif" not in str(refused.value)
+
+
+def test_a_value_that_is_no_number_is_found_wherever_it_lies(tmp_path, make_scene, monkeypatch):
+    monkeypatch.setattr(module, "sample_boxes", lambda shape: [Box((0, 0), (8, 8))])
+    pixels, labels = make_scene(2)
+    pixels = pixels[0].astype(np.float32)
+    pixels[-1, -1] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        prepare([pair_in(tmp_path, pixels, labels)], cache=tmp_path / "cache", reading=ONE)
+
+
+def test_bright_spots_stay_numbers(tmp_path, make_scene):
+    pixels, labels = make_scene(2)
+    pixels = pixels[0].astype(np.float32) / pixels.max()
+    pixels[0, 0] = 1e9
+    pair = pair_in(tmp_path, pixels, labels)
+    (image,) = prepare([pair], cache=tmp_path / "cache", reading=ONE).images
+    assert np.isfinite(np.asarray(image.pixels, np.float32)).all() and image.pixels[0, 0, 0] > 5e4
+
+
+def test_thousands_of_images_need_no_thousands_of_open_files(tmp_path, make_scene):
+    pixels, labels = make_scene(2)
+    images = []
+    for n in range(30):
+        (tmp_path / str(n)).mkdir()
+        pair = pair_in(tmp_path / str(n), pixels + np.uint16(n), labels)
+        images += prepare([pair], cache=tmp_path / "cache", reading=ONE).images
+    before = len(os.listdir("/proc/self/fd"))
+    views = [image.pixels[:, :5, :5].copy() for image in images]
+    assert len(views) == 30 and len(os.listdir("/proc/self/fd")) == before
+    assert not any("cache" in os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                   if os.path.islink(f"/proc/self/fd/{n}"))  # fmt: skip
+
+
 def test_a_folder_is_paired_by_names(folder):
     pairs = read_folder(folder)
     assert [(p.image, p.labels) for p in pairs] == [
@@ -111,7 +177,7 @@ def test_what_is_prepared_is_normalised_and_numbered(tmp_path, make_scene):
     areas = np.bincount(labels.ravel())[1:]
     assert found.diameter_px == pytest.approx(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
     assert found.n_objects == np.count_nonzero(areas) and not found.classes.any()
-    assert isinstance(found.pixels, np.memmap) and found.pixels.dtype == np.float16
+    assert isinstance(found.pixels, Mapped) and found.pixels[:].dtype == np.float16
 
 
 def test_strips_give_what_the_whole_gives(tmp_path, make_scene, monkeypatch):
@@ -139,7 +205,7 @@ def test_what_was_prepared_is_taken_until_the_content_changes(tmp_path, make_sce
     tifffile.imwrite(pair.image, image[0][::-1])
     other = prepare([pair], cache=cache, reading=ONE).images[0]
     assert other.key != first.key and len(list(cache.iterdir())) == 2 * len(files)
-    assert hashlib.sha256(other.pixels.tobytes()) != hashlib.sha256(first.pixels.tobytes())
+    assert hashlib.sha256(other.pixels[:].tobytes()) != hashlib.sha256(first.pixels[:].tobytes())
 
 
 def test_a_mask_of_one_value_is_refused_with_a_hint(tmp_path, make_scene):
@@ -178,7 +244,7 @@ def test_the_ignore_label_is_no_object(tmp_path, make_scene):
     (found,) = prepare(
         [pair_in(tmp_path, image[0], marked)], cache=tmp_path, reading=reading
     ).images
-    np.testing.assert_array_equal(found.labels < 0, marked == 999)
+    np.testing.assert_array_equal(found.labels[:] < 0, marked == 999)
     assert found.n_objects == len(np.unique(labels[20:])) - 1
 
 
@@ -201,7 +267,7 @@ def test_a_store_with_labels_is_a_pair(tmp_path, version):
     pair = Pair(str(store), str(store / "labels" / "truth"))
     (found,) = prepare([pair], cache=tmp_path / "cache", reading=ONE).images
     truth = np.squeeze(np.asarray(zarr.open_group(store, mode="r")["labels/truth/0"]))
-    np.testing.assert_array_equal(found.labels > 0, truth > 0)
+    np.testing.assert_array_equal(found.labels[:] > 0, truth > 0)
     assert found.n_objects == len(np.unique(truth)) - 1
 
 
