@@ -83,6 +83,28 @@ def strip_iou(truth, core_px, **bend):
     return out
 
 
+def best_on_the_face(truth, core_px, *, share=1.0, seed=0, **bend):
+    """Tiles side by side, linked where each is the other's best neighbour across the face.
+
+    Of the links that there are a share is made.
+    """
+    out = naive(truth, core_px, seed=seed, **bend)
+    rng, name = np.random.default_rng(seed), {}
+    for axis, edge in enumerate(core_px):
+        for place in range(edge, truth.shape[axis], edge):
+            left, right = (np.take(out, place - k, axis) for k in (1, 0))
+            both = (left > 0) & (right > 0)
+            pairs, n = np.unique(np.stack([left[both], right[both]]), axis=1, return_counts=True)
+            best = [
+                dict(zip(*side[:, np.argsort(n)], strict=True)) for side in (pairs, pairs[::-1])
+            ]
+            for a, b in pairs.T.tolist():
+                if best[0][a] == b and best[1][b] == a and rng.random() < share:
+                    name[b] = name.get(a, a)
+    ids, place = np.unique(out, return_inverse=True)
+    return np.array([name.get(i, i) for i in ids.tolist()], "u4")[place].reshape(out.shape)
+
+
 def owner(truth, core_px, *, by, **bend):
     """The tile whose core holds a cell's middle, or the start of its box, paints all of it."""
     out = np.zeros_like(truth)
@@ -172,6 +194,13 @@ def slivers(truth, core_px, *, share=0.1, thick_px=3, seed=0):
 
 FAULTS = {
     "tiles side by side": naive,
+    # As the peer's distributed run, which leaves 56 to 67 % of the cells on seams in halves.
+    "a third is linked": lambda truth, core, seed: best_on_the_face(
+        truth, core, share=0.35, seed=seed
+    ),
+    "best on the face": lambda truth, core, seed: best_on_the_face(
+        truth, core, bent_px=3.0, seed=seed
+    ),
     "strip IoU": lambda truth, core, seed: strip_iou(truth, core, bent_px=3.0, seed=seed),
     "centroid owner": lambda truth, core, seed: owner(
         truth, core, by="centroid", bent_px=3.0, seed=seed
