@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cellseg_pipe.nets.checkpoint import Model
     from cellseg_pipe.nets.engine import Engine
 
-__all__ = ["restorer_for", "restored_windows"]
+__all__ = ["GREY_MAX", "restored_windows", "restorer_for"]
 
 GREY_MAX = np.float32(60_000.0)  # times the range: within float16, beyond any image
 

@@ -331,7 +331,9 @@ def _one(
 
 def _check_outputs(job: Job, header: OpenImage) -> None:
     """Refuse what cannot be written of an image before its pixels are read."""
-    wanted = [*sorted(FLAT.intersection(job.extras)), *(["labels as PNG"] * _is_png(job.labels))]
+    wanted = sorted(FLAT.intersection(job.extras))
+    if job.labels.suffix.lower() == ".png":
+        wanted.append("labels as PNG")
     if header.spatial == "zyx" and wanted:
         raise ValueError(f"{', '.join(wanted)}: of planes only, and this is a volume.")
     if "rois" in job.extras and max(header.shape) > ROI_MAX_PX:
@@ -339,10 +341,6 @@ def _check_outputs(job: Job, header: OpenImage) -> None:
             f"rois are of at most {ROI_MAX_PX} px along an axis, got shape {header.shape}. Leave"
             " them out; geojson has no such limit."
         )
-
-
-def _is_png(path: Path) -> bool:
-    return path.suffix.lower() == ".png"
 
 
 def _diameters(found: Segmentation) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.opening import OpenImage, open_image
+from cellseg_pipe.nets.restore import GREY_MAX
 from cellseg_pipe.preprocess import (
     apply_ranges,
     check_finite,
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 VERSION = 4  # of what is stored; a higher one is made anew
 WHOLE_VOXELS = 1 << 26  # images up to this size are read at once
 STRIP_VOXELS = 1 << 24  # larger ones are read in strips of this size
-GREY_MAX = 6e4  # float16 holds no more
 FAULTS = (OSError, TypeError, ValueError, OverflowError)  # what a file may be the cause of
 
 
