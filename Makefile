@@ -38,6 +38,7 @@ nightly: .venv/.ready
 	$(PYTHON_BIN) -m pytest tests/nightly -s $(PYTEST_ARGS)
 	$(PYTHON_BIN) tests/nightly/plans.py
 	$(PYTHON_BIN) tests/nightly/numbering.py
+	$(PYTHON_BIN) tests/nightly/tables.py
 	$(PYTHON_BIN) tests/nightly/forecasts.py
 	$(PYTHON_BIN) tests/bench/scaling.py --edges 4096,8192,16384,32768
 	$(PYTHON_BIN) tests/bench/scaling.py --volume 512x2048x2048

@@ -13,6 +13,7 @@ include: "workflow/rules/relate.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/bundle.smk"
 include: "workflow/rules/qc.smk"
+include: "workflow/rules/restore.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/report.smk"
 

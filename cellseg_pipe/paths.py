@@ -208,6 +208,11 @@ class UnitPaths:
         return self.root / "labels-qc.ome.zarr"
 
     @property
+    def restored(self) -> Path:
+        """The image as it was restored, where that is saved."""
+        return self.root / "restored.ome.zarr"
+
+    @property
     def blocks(self) -> Path:
         """The table of the image's blocks: what quality control found in each."""
         return self.root / "qc.parquet"
@@ -290,6 +295,11 @@ class StagePaths:
     def labels(self) -> Path:
         """The label store in the making; audit publishes it."""
         return self.root / "labels.ome.zarr"
+
+    @property
+    def restored(self) -> Path:
+        """The restored image in the making; audit publishes it."""
+        return self.root / "restored.ome.zarr"
 
     @property
     def cells(self) -> Path:

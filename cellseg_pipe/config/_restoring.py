@@ -15,6 +15,7 @@ from cellseg_pipe.config._kinds import (
     Number,
     Pixels,
     Section,
+    Switch,
     Text,
 )
 from cellseg_pipe.config._problems import Key, Problem
@@ -62,6 +63,8 @@ class Restore(Section):
     """Edge of the network's windows; auto: 512, or what the model says."""
     overlap_px: Pixels = 48
     """What neighbouring windows share."""
+    save: Switch = False
+    """Write the restored image, too, with all its levels: restored.ome.zarr beside the labels."""
 
 
 def restore_problems(experiment: Experiment) -> Iterator[Problem]:

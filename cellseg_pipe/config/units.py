@@ -59,11 +59,14 @@ class Restoring:
         Diameter that needs the size of a pixel to become `diameter_px`.
     model : str or None
         Name or file; None for a filter.
+    save : bool
+        Whether the restored image is written, too.
     """
 
     settings: dict[str, Any]
     diameter_um: float | None
     model: str | None
+    save: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ def _restoring(said: Restore | None) -> Restoring | None:
     diameter_um, model = given.pop("diameter_um", None), given.pop("model", None)
     # What is not said the model decides.
     settings = {name: value for name, value in given.items() if value is not None}
-    return Restoring(settings, diameter_um, model)
+    return Restoring(settings, diameter_um, model, said.save)
 
 
 def _number(value: Any) -> Any:

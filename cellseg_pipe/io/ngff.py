@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ __all__ = [
     "Version",
     "choose_version",
     "create_image",
+    "create_image_pyramid",
     "create_label_pyramid",
     "create_label_store",
     "create_labels",
@@ -173,14 +175,41 @@ def create_label_pyramid(
         Levels of the pyramid; by default as many as the size asks for.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists. Name another store, or remove it first.")
     name = path.name.removesuffix(".zarr").removesuffix(".ome")
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        made = Path(folder) / path.name
+    with _at_once(path) as made:
         group = _new_group(made, version)
         array = {"shape": tuple(shape), "n_levels": n_levels}
         _fill_label_group(group, name, meta, array=array, version=version)
+
+
+def create_image_pyramid(
+    path: Path | str, meta: ImageMeta, *, array: dict[str, Any], version: Version
+) -> None:
+    """Create an image with all its levels; it appears whole, all zero, or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The new store; it must not exist.
+    meta : ImageMeta
+        Axes, spacing and channel names.
+    array : dict
+        `shape` and `dtype`.
+    version : {"0.4", "0.5"}
+        Of the OME-Zarr format.
+    """
+    with _at_once(Path(path)) as made:
+        create_image(made, meta, array=array, value_range=(0, 1), version=version, n_levels=None)
+
+
+@contextmanager
+def _at_once(path: Path) -> Iterator[Path]:
+    """Give a place for a new store, which gets its name when it is complete."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists. Name another store, or remove it first.")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        yield made
         for file in (made, *made.rglob("*")):
             to_disk(file)
         os.rename(made, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,17 @@ def pack(arrays: Mapping[str, NDArray[Any]], **numbers: Any) -> bytes:
     return b"".join([HEAD.pack(len(head)), head, *parts])
 
 
-def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def unpack(
+    blob: bytes, *, wanted: Callable[[str], bool] | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Take out what `pack` put in.
 
     Parameters
     ----------
     blob : bytes
         From `pack`.
+    wanted : callable, optional
+        From the name of an array to whether it is unpacked; all are by default.
 
     Returns
     -------
@@ -65,8 +69,9 @@ def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         head = json.loads(blob[HEAD.size : place])
         arrays = {}
         for name, dtype, shape, n_bytes in head["arrays"]:
-            part = zstd_decode(blob[place : place + n_bytes]) if n_bytes else b""
-            arrays[name] = np.frombuffer(part, np.dtype(dtype)).reshape(shape)
+            if wanted is None or wanted(name):
+                part = zstd_decode(blob[place : place + n_bytes]) if n_bytes else b""
+                arrays[name] = np.frombuffer(part, np.dtype(dtype)).reshape(shape)
             place += n_bytes
     except (struct.error, ValueError, ZstdError) as error:
         raise ValueError(

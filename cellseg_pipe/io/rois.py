@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from cellseg_pipe.io.files import binary_whole, written_whole
 from cellseg_pipe.kernels import outline_polygons
 
-__all__ = ["ROI_MAX_PX", "write_geojson", "write_outlines_text", "write_roi_zip"]
+__all__ = ["ROI_MAX_PX", "polygons_of", "write_geojson", "write_outlines_text", "write_roi_zip"]
+
+Polygon = tuple[int, NDArray[np.float64]]
 
 ROI_HEADER_BYTES = 64
 # ImageJ keeps 16 bits of a coordinate and takes those above 60,535 for negative ones.
@@ -38,23 +40,26 @@ def write_outlines_text(path: Path | str, labels: NDArray[np.uint32]) -> None:
         The cells.
     """
     with written_whole(path) as file:
-        for _, vertices in _polygons(labels, path):
+        for _, vertices in polygons_of(labels):
             file.write(",".join(f"{v:g}" for v in vertices[:, ::-1].ravel()) + "\n")
 
 
-def write_geojson(path: Path | str, labels: NDArray[np.uint32]) -> None:
+def write_geojson(path: Path | str, polygons: Iterable[Polygon]) -> None:
     """Write a polygon per cell that QuPath imports as a cell.
 
     Parameters
     ----------
     path : path
         A GeoJSON file; coordinates in px.
-    labels : uint32 array [y, x]
-        The cells.
+    polygons : iterable of (int, array [n, 2])
+        Label and corners y, x of each cell; one after the other is written.
     """
-    features = [_feature(number, vertices) for number, vertices in _polygons(labels, path)]
     with written_whole(path) as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file)
+        file.write('{"type": "FeatureCollection", "features": [')
+        for k, (number, vertices) in enumerate(polygons):
+            file.write(",\n" if k else "\n")
+            file.write(json.dumps(_feature(number, vertices)))
+        file.write("\n]}\n")
 
 
 def write_roi_zip(path: Path | str, labels: NDArray[np.uint32]) -> None:
@@ -73,7 +78,7 @@ def write_roi_zip(path: Path | str, labels: NDArray[np.uint32]) -> None:
             f" {labels.shape}. Write GeoJSON instead."
         )
     with binary_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for number, vertices in _polygons(labels, path):
+        for number, vertices in polygons_of(labels):
             entry = zipfile.ZipInfo(f"{number:06d}.roi", EPOCH)
             archive.writestr(entry, roi_bytes(vertices[:, ::-1]))
 
@@ -104,17 +109,29 @@ def roi_bytes(points: NDArray[np.float64]) -> bytes:
     return header.ljust(ROI_HEADER_BYTES, b"\0") + offsets + points.T.astype(">f4").tobytes()
 
 
-def _polygons(
-    labels: NDArray[np.uint32], path: Path | str
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield label and corners y, x of each cell."""
+def polygons_of(
+    labels: NDArray[np.uint32], *, origin: tuple[int, int] = (0, 0)
+) -> Iterator[Polygon]:
+    """Yield the outer border of each cell's largest piece.
+
+    Parameters
+    ----------
+    labels : uint32 array [y, x]
+        The cells.
+    origin : tuple of int
+        What is added to y and x.
+
+    Yields
+    ------
+    (int, float64 array [n, 2])
+        Label and corners y, x; ascending.
+    """
     if labels.ndim != 2:
-        raise ValueError(
-            f"{Path(path).name}: outlines are those of an image of 2 axes, got {labels.ndim}."
-        )
+        raise ValueError(f"outlines are those of an image of 2 axes, got {labels.ndim}.")
     found = outline_polygons(labels)
     for k, label in enumerate(found.label):
-        yield int(label), found.vertex[found.offset[k] : found.offset[k + 1]].astype(float)
+        vertices = found.vertex[found.offset[k] : found.offset[k + 1]]
+        yield int(label), (vertices + np.asarray(origin)).astype(float)
 
 
 def _feature(number: int, vertices: NDArray[np.float64]) -> dict[str, Any]:

@@ -39,6 +39,22 @@ class Outlines:
     size: NDArray[np.int64]
     data: NDArray[np.uint8]
 
+    def take(self, wanted: NDArray[np.bool_]) -> Outlines:
+        """Return some of the shapes.
+
+        Parameters
+        ----------
+        wanted : bool array [n]
+            Which ones.
+
+        Returns
+        -------
+        Outlines
+            In the same order.
+        """
+        data = self.data[np.repeat(wanted, self.size)]
+        return Outlines(self.label[wanted], self.plane[wanted], self.size[wanted], data)
+
 
 def outlines_of(borders: Borders, *, origin: tuple[int, int], plane: int = 0) -> Outlines:
     """Return the shape of each object of a plane.

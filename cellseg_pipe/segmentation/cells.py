@@ -154,7 +154,8 @@ def cells_of(answer: Answer, plan: Plan, *, threads: int | None = None) -> Cells
     if plan.chained:
         numbers = _chained(labels, rows, tiles=tiles, plan=plan)
         labels = relabel(labels, rows.id, numbers, threads=threads)
-        rows = renamed(rows, numbers) if plan.series else join_chains(rows, numbers)
+        rows = renamed(rows, numbers)
+        rows = rows if plan.series else join_chains(rows)
     labels = to_level_0(labels, plan, box=Box.of(plan.shape), start=(0,) * len(plan.shape))
     return Cells(labels, rows, sum(part.n_too_far for part in found))
 
@@ -379,24 +380,26 @@ def with_time(columns: dict[str, NDArray[Any]], time: int) -> dict[str, NDArray[
 def _firsts(numbers: NDArray[Any], n: int) -> NDArray[np.intp]:
     """Return the row of the first cell of each of n chains: rows go plane by plane."""
     found, first = np.unique(numbers, return_index=True)
-    return first[len(found) - n :]
+    return first[np.searchsorted(found, np.arange(1, n + 1))]
 
 
-def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
+def join_chains(rows: Rows, *, first: int = 1) -> Rows:
     """Return what is known of chains: sums over their planes, and means weighted by area.
 
     Parameters
     ----------
     rows : Rows
-        Cells of all planes.
-    numbers : uint32 array [n]
-        Number of each cell's chain, 0 for those that are dropped.
+        Cells of all planes under the numbers of their chains, plane by plane; those that are
+        dropped under the number before `first`.
+    first : int
+        The lowest number of a chain.
 
     Returns
     -------
     Rows
-        One per chain.
+        One per chain; none is left out between the first and the last.
     """
+    numbers = rows.id.astype(np.int64) - (first - 1)
     n = int(numbers.max(initial=0))
 
     def total(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -409,7 +412,7 @@ def join_chains(rows: Rows, numbers: NDArray[np.uint32]) -> Rows:
 
     classes = [mean(column) for column in rows.class_logit.T]
     return Rows(
-        np.arange(1, n + 1, dtype=np.uint32),
+        np.arange(first, first + n, dtype=np.uint32),
         weight.astype(np.int64),
         mean(rows.flow_error),
         mean(rows.logit),

@@ -41,6 +41,12 @@ class Measured:
     quantiles: NDArray[np.float64]
     corners: Corners
 
+    @property
+    def labels(self) -> NDArray[np.uint32]:
+        """Cells of which anything is known: contours of a part are of cells before it, too."""
+        tallies = (self.sums, self.contours, self.texture, self.ring, self.corners)
+        return np.unique(np.concatenate([tally.label for tally in tallies]))
+
     @staticmethod
     def add(parts: Sequence[Measured]) -> Measured:
         """Add what was seen of cells, one part after the other.

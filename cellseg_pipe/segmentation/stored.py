@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.packing import pack, unpack
+from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import Matches, Pairs, Sums
 from cellseg_pipe.nets.windows import Record, View, nothing
 from cellseg_pipe.segmentation.cells import Rows
@@ -163,7 +164,9 @@ def found_from_bytes(blob: bytes) -> Found:
     return Found(box=box, **fields)
 
 
-def tables_to_bytes(**tables: Rows | Sums | Pairs | Shared | Matches | NDArray[Any]) -> bytes:
+def tables_to_bytes(
+    **tables: Rows | Sums | Pairs | Shared | Matches | Outlines | NDArray[Any],
+) -> bytes:
     """Return the bytes of tables by name.
 
     Parameters
@@ -193,14 +196,14 @@ def tables_from_bytes(blob: bytes, **kinds: Callable[..., Any]) -> dict[str, Any
     blob : bytes
         From `tables_to_bytes`.
     **kinds
-        Class of each table; arrays need none.
+        Class of each table that is wanted; arrays need none.
 
     Returns
     -------
     dict
         By name.
     """
-    arrays, _ = unpack(blob)
+    arrays, _ = unpack(blob, wanted=lambda name: "." not in name or name.split(".")[0] in kinds)
     columns: dict[str, dict[str, Any]] = {}
     found: dict[str, Any] = {}
     for name, values in arrays.items():

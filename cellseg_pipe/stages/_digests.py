@@ -19,6 +19,7 @@ __all__ = ["GROUP", "OF_CLASSES", "OF_NETWORKS", "own_digests"]
 RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
 CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
+MEASURED_VERSION = 2  # a higher one stores other things of what was measured
 # Those of CELL_SETTINGS that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.
@@ -36,6 +37,8 @@ GROUP = {
     "chain": "joined",
     "paint": "labels",
     "qc": "labels",
+    "restore": "restored",
+    "shrink": "restored",
     "judge": "judged",
     "sift": "judged",
 }
@@ -59,8 +62,9 @@ def own_digests(unit: UnitRun) -> dict[str, str]:
     found = _made_digests(unit) if unit.sources else _network_digests(unit)
     said = unit.experiment
     labels = hash_of(found["joined"], unit.version, unit.unit.target, unit.batches["paint"])
-    measure = hash_of(labels, said.measure.model_dump())
-    return found | {"labels": labels, "measure": measure}
+    measure = hash_of(labels, said.measure.model_dump(), MEASURED_VERSION)
+    restored = hash_of(found["predict"], said.output.ngff, unit.batches["paint"])
+    return found | {"labels": labels, "measure": measure, "restored": restored}
 
 
 def _class_digests(unit: UnitRun, part: int) -> dict[str, str]:

@@ -21,7 +21,6 @@ from cellseg_pipe.io._moving import remove, replace
 from cellseg_pipe.io.embed import add_labels_to_image
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.rois import write_geojson
-from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import iou_of, overlap_pairs
@@ -41,10 +40,12 @@ from cellseg_pipe.stages.qc import Looked, looked_at
 from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.related import related_facts
 from cellseg_pipe.stages.restored import restored_facts
+from cellseg_pipe.stages.restored_store import publish_restored, withdraw_restored
 from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
 from cellseg_pipe.stages.tables import (
     Columns,
     stored_outlines,
+    stored_polygons,
     write_csv,
     write_outlines,
     write_tables,
@@ -220,6 +221,7 @@ def withdraw_unit(unit: UnitRun) -> None:
         if replaced != digest:
             remove(folder)
     withdraw_sifted(unit)
+    withdraw_restored(unit)
     _withdraw_bundles(unit)
 
 
@@ -288,6 +290,8 @@ def publish_results(unit: UnitRun, results: Results) -> dict[str, Any]:
         counts["qc"] = judge_run(unit, results.tiling, counts=counts, looked=results.looked)
         if unit.experiment.qc.labels:
             publish_sifted(unit)
+        if unit.saves_restored:
+            publish_restored(unit)
         write_table(published.conflicts, results.conflicts)
         published.outlines.unlink(missing_ok=True)  # of other settings
         if unit.experiment.measure.outlines:
@@ -295,8 +299,8 @@ def publish_results(unit: UnitRun, results: Results) -> dict[str, Any]:
         if "csv" in unit.experiment.output.export:
             write_csv(published.cells.with_suffix(".csv"), results.tables())
         if "geojson" in unit.experiment.output.export:
-            whole = read_box(published.labels / "0", Box.of(unit.image.shape))
-            write_geojson(published.cells.with_suffix(".geojson"), whole)
+            polygons = stored_polygons(published.labels / "0", published.cells, unit.image.shape)
+            write_geojson(published.cells.with_suffix(".geojson"), polygons)
     if unit.experiment.output.into_image:
         add_labels_to_image(
             published.labels, unit.image.path, unit.unit.target, keep="copy", stage_hash=stage_hash

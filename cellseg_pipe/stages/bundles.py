@@ -69,7 +69,8 @@ def bundled(experiment: Experiment, units: Sequence[UnitRun]) -> list[UnitRun]:
 def _fits(unit: UnitRun) -> bool:
     if unit.region_said is not None:
         return False
-    return voxels_of(unit) * unit.image.voxel_bytes <= READ_WHOLE_BYTES
+    small = voxels_of(unit) * unit.image.voxel_bytes <= READ_WHOLE_BYTES
+    return small and not unit.saves_restored
 
 
 def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitLayout:

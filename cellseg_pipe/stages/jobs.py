@@ -26,6 +26,7 @@ from cellseg_pipe.stages import (
     prepare,
     qc,
     relate,
+    restored_store,
     room,
     sift,
     summary,
@@ -98,6 +99,9 @@ def jobs_of(unit: UnitRun) -> Iterator[Job]:
     yield from _batches(unit, "measure", unit.batches["masks"])
     if unit.experiment.qc.maps:
         yield from _batches(unit, "qc", unit.batches["paint"])
+    if unit.saves_restored:
+        yield from _batches(unit, "restore", unit.batches["paint"])
+        yield from _batches(unit, "shrink", 1)
     for level in range(1, unit.n_levels):
         yield from _batches(unit, f"{LEVEL}{level}", 1)
     if "overlap" in unit.digests:
@@ -248,6 +252,8 @@ def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Call
         "paint": lambda: made.run_paint(unit, batch=batch, threads=threads),
         "measure": lambda: measure.run(unit, batch=batch, threads=threads),
         "qc": lambda: qc.run(unit, batch=batch, threads=threads),
+        "restore": lambda: restored_store.run(unit, batch=batch, threads=threads),
+        "shrink": lambda: restored_store.run_shrink(unit, threads=threads),
         "judge": lambda: sift.run_judge(unit),
         "sift": lambda: sift.run(unit, batch=batch, threads=threads),
         "overlap": lambda: relate.run_overlap(unit, batch=batch, threads=threads),

@@ -15,7 +15,7 @@ from cellseg_pipe.stages.unit import UnitRun
 __all__ = ["keys_of"]
 
 OF_TILES = ("masks", "rivals", "seams", "link", "measure", "compartments")
-OF_BOXES = ("paint", "overlap", "qc")
+OF_BOXES = ("paint", "overlap", "qc", "restore")
 
 
 def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
@@ -33,7 +33,7 @@ def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
     Returns
     -------
     iterable of int
-        Keys of its ledger; none of `sift`, whose pieces are of several levels.
+        Keys of its ledger; none of `sift` and `shrink`, whose pieces are of several levels.
     """
     unit, stage = unit.named(stage)
     if stage == "predict":
@@ -47,4 +47,4 @@ def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
         return batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     if stage.startswith("level"):
         return level_keys(unit, int(stage.removeprefix("level")))
-    return [] if stage == "sift" else [0]
+    return [] if stage in ("sift", "shrink") else [0]

@@ -158,11 +158,13 @@ def _stages(unit: Any) -> Iterator[StageLayout]:
         del needs["level1"]
     needs |= related_needs(unit)
     needs |= _qc_needs(unit, top)
-    looked = (stage for stage in ("qc", "sift") if stage in needs)
+    if unit.saves_restored:
+        needs |= {"restore": ("plan",), "shrink": ("restore",)}
+    looked = (stage for stage in ("qc", "sift", "shrink") if stage in needs)
     records = (*records_of(unit, "predict"), *records_of(unit, "masks"))
     needs["audit"] = ("measure", top, *looked, *records, *readers_of(unit))
     as_many = dict.fromkeys(("seams", "link", "rivals", "measure", "compartments"), "masks")
-    as_many |= dict.fromkeys(("overlap", "qc", "sift"), "paint")
+    as_many |= dict.fromkeys(("overlap", "qc", "restore", "sift"), "paint")
     for stage, before in needs.items():
         n_batches = unit.batches.get(as_many.get(stage, kind_of(stage)), 1)
         yield StageLayout(stage, unit.stage(stage).digest, n_batches, before)

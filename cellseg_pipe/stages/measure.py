@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
+import functools
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -12,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import Corners, Sums, Tally
 from cellseg_pipe.ledger import Records, open_batch
 from cellseg_pipe.qc.rules import judged, limits_of
 from cellseg_pipe.segmentation.cells import (
     Rows,
     add_rows,
-    frame_rows,
     join_chains,
-    renamed,
     with_time,
 )
 from cellseg_pipe.segmentation.measured import Measured, join_measured
@@ -33,15 +29,17 @@ from cellseg_pipe.stages.number import numbered_tiles
 from cellseg_pipe.stages.outlines import outlined
 from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.related import related_columns
+from cellseg_pipe.stages.spans import Span, reach_of, spans_of
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import Tiling, read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
-from cellseg_pipe.stages.views import counted, measurer_of, view_of
+from cellseg_pipe.stages.views import counted, measurer_of, named_rows, view_of
 
-__all__ = ["completed", "measured_names", "run", "stored_parts", "tables"]
+__all__ = ["completed", "measured_names", "run", "tables"]
 
 log = logging.getLogger(__name__)
 
+CELLS_AT_ONCE = 1 << 17  # cells of tiles: some kB each, and a few copies of that
 PARTS = {
     "rows": Rows,
     "sums": Sums,
@@ -49,7 +47,6 @@ PARTS = {
     "texture": Tally,
     "ring": Tally,
     "corners": Corners,
-    "outlines": Outlines,
 }
 
 
@@ -79,51 +76,34 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
             if len(rows.id) or not measurer.sees_whole:
                 with naming(f"{unit.name}: tile {number}, {core}"):
                     view = view_of(unit, tiling, core, image=image, measurer=measurer)
-            if tiling.plan.series:
-                rows = _at_time(tiling, rows, core.start[0], chain=chain)
-            if view is None or not (len(rows.id) or view.labels.any()):
+            named = named_rows(tiling, rows, core, chain=chain)
+            if view is None or not (len(named.id) or view.labels.any()):
                 work.add(number, b"", blank=True)
                 continue
-            ids, peaks = counted(tiling, rows, view, chain=chain)
+            ids, peaks = counted(tiling, named, view)
             seen = view.frame if tiling.plan.series else view
-            parts = vars(measurer.view(seen, ids, peaks))
-            if unit.experiment.measure.outlines:
-                parts = parts | {"outlines": outlined(view, ids)}
-            work.add(number, tables_to_bytes(rows=rows, **parts))
+            measured = measurer.view(seen, ids, peaks)
+            asked = unit.experiment.measure.outlines
+            outlines = {"outlines": outlined(view, ids)} if asked else {}
+            blob = tables_to_bytes(rows=named, **vars(measured), **outlines)
+            work.add(number, blob, info=reach_of(named.id, measured.labels))
         work.finish()
 
 
-def _at_time(tiling: Tiling, rows: Rows, time: int, *, chain: NDArray[np.uint32]) -> Rows:
-    """Return the rows of a tile of a series under the numbers of labels, as of an image y, x."""
-    return frame_rows(renamed(rows, chain) if tiling.plan.chained else rows, time)
-
-
-def stored_parts(unit: UnitRun, tiling: Tiling) -> Iterator[list[dict[str, Any]]]:
-    """Yield what tiles measured, for one row of tiles along the first axis after the other.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit; its cells are measured.
-    tiling : Tiling
-        Its tiles.
-
-    Yields
-    ------
-    list of dict
-        `Rows` and the parts of `Measured` by name, of tiles that have cells.
-    """
-    measured = Records(unit.stage("measure"), tiling.n_masks)
-    for tiles in np.split(np.arange(len(tiling.tiles)), tiling.tiles.cores.counts[0]):
-        yield [
-            tables_from_bytes(measured.read(int(number)), **PARTS)
-            for number in tiles
-            if not measured.is_blank(int(number))
-        ]
+def _stored(records: Records, span: Span) -> Iterator[tuple[Rows, Measured]]:
+    """Yield what one tile after the other measured of a run of cells."""
+    for number, whole in span.opened():
+        found = tables_from_bytes(records.read(number), **PARTS)
+        rows, measured = found.pop("rows"), Measured(**found)
+        if not whole:
+            rows = rows.take(span.holds(rows.id))
+            label = measured.labels
+            measured = measured.only(label[span.holds(label)])
+        yield rows, measured
 
 
 def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
-    """Put the measures of all tiles together, as many at a time as memory allows for.
+    """Put the measures of all tiles together, some cells at a time.
 
     Parameters
     ----------
@@ -133,54 +113,46 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
     Yields
     ------
     dict of str to array [n]
-        One row per cell, ascending by label through all of them, as `segment` gives it, with sizes
-        in µm and flags. One table at least, and one only where cells are joined from parts.
+        One row per cell, ascending by label through all of them (of a series through each time), as
+        `segment` gives it, with sizes in µm and flags. One table at least.
     """
     tiling = read_tiling(unit.stage("tiles"))
-    measurer = measurer_of(unit, tiling.plan)
-    groups = (
-        (row, add_rows([p["rows"] for p in parts]), Measured.add([_measured(p) for p in parts]))
-        for row, parts in enumerate(stored_parts(unit, tiling))
-        if parts
+    measurer, records = (
+        measurer_of(unit, tiling.plan),
+        Records(unit.stage("measure"), tiling.n_masks),
     )
     related = related_columns(unit)
     empty = True
-    # Cells are numbered by block in C order, so a row of tiles has a run of numbers for itself; of
-    # a series it is a time.
-    joined = groups if measurer.sees_whole else _joined(unit, measurer, groups)
-    for row, rows, measured in joined:
+    for span in spans_of(records, tiling, by_row=tiling.plan.series, at_once=CELLS_AT_ONCE):
         empty = False
-        yield related(_table(unit, measurer, rows, measured=measured, time=row))
+        rows, measured = _joined(tiling, records, span)
+        yield related(_table(unit, measurer, rows, measured=measured, time=span.row), span)
     if empty:
         rows, measured = _nothing(unit, measurer)
-        yield related(_table(unit, measurer, rows, measured=measured, time=0))
+        yield related(_table(unit, measurer, rows, measured=measured, time=0), None)
 
 
-def _measured(part: dict[str, Any]) -> Measured:
-    return Measured(**{field.name: part[field.name] for field in dataclasses.fields(Measured)})
-
-
-def _joined(
-    unit: UnitRun, measurer: Measurer, groups: Iterator[tuple[int, Rows, Measured]]
-) -> Iterator[tuple[int, Rows, Measured]]:
-    """Yield all cells at once, joined from parts, if there are any."""
+def _joined(tiling: Tiling, records: Records, span: Span) -> tuple[Rows, Measured]:
+    """Return a run of cells, joined from their parts in tiles and planes."""
     known: list[Rows] = []
 
-    def parts() -> Iterator[Measured]:
-        for _, rows, measured in groups:
-            known.append(rows)
-            yield measured
+    def seen(part: Span) -> Measured:
+        rows, measured = zip(*_stored(records, part), strict=True)
+        known.extend(rows)
+        return Measured.add(measured)
 
-    if (first := next(found := parts(), None)) is None:
-        return
-    found = itertools.chain([first], found)
+    if not tiling.plan.stacked:
+        measured = seen(span)
+        return add_rows(known), measured
     # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
-    joined = measurer.measuring.seams == "iou"
-    measured = Measured.add(list(found)) if joined else join_measured(found)
-    rows = add_rows(known)
-    if measurer.plan.mode == "planes":
-        rows = join_chains(rows, read_chain(unit))
-    yield 0, rows, measured
+    planes = map(seen, span.of_rows(tiling))
+    measured = join_measured(planes) if tiling.seams == "exact" else _folded(planes)
+    return join_chains(add_rows(known), first=span.low), measured
+
+
+def _folded(parts: Iterator[Measured]) -> Measured:
+    """Add parts one by one, so that there is one row per cell in memory."""
+    return functools.reduce(lambda held, part: Measured.add([held, part]), parts)
 
 
 def _table(

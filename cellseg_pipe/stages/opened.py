@@ -135,10 +135,19 @@ def open_unit(
     found = unit_of_image(experiment, unit, image)
     _check_series(found)
     _check_classes(found)
+    _check_export(found)
     check_restoring(found)
     for rules in (experiment.qc.flag, experiment.qc.drop):
         check_limits(limits_of(rules), spacing_um=found.spacing_um)
     return found
+
+
+def _check_export(unit: UnitRun) -> None:
+    if "geojson" in unit.experiment.output.export and unit.mode != "2d":
+        raise ValueError(
+            f"{unit.name}: output.export of geojson needs an image y, x, got axes"
+            f" {unit.image.spatial}. Leave it out; measure.outlines writes outlines plane by plane."
+        )
 
 
 def _check_series(unit: UnitRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ __all__ = [
     "run",
     "run_level",
     "stored_labels",
+    "unless_there",
     "write_boxes",
 ]
 
@@ -64,16 +66,34 @@ def create_store(unit: UnitRun, *, stage: Kind = "paint") -> None:
         unit="micrometer" if unit.spacing_um else None,
         stage_hash=paths.digest,
     )
-    if paths.labels.exists():
-        return
+    shape, levels = unit.image.shape, unit.n_levels
+    with unless_there(paths.labels) as missing:
+        if missing:
+            create_label_pyramid(
+                paths.labels, meta, shape=shape, version=unit.version, n_levels=levels
+            )
+
+
+@contextlib.contextmanager
+def unless_there(store: Path) -> Iterator[bool]:
+    """Let one of several jobs create a store.
+
+    Parameters
+    ----------
+    store : path
+        It appears whole.
+
+    Yields
+    ------
+    bool
+        Whether to create it. Of two jobs that do at once, one comes second and finds it there.
+    """
+    missing = not store.exists()
     try:
-        create_label_pyramid(
-            paths.labels, meta, shape=unit.image.shape, version=unit.version, n_levels=unit.n_levels
-        )
+        yield missing
     except OSError as error:
-        # Of two jobs that create it at once, one comes second and finds it there.
         second = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
-        if not second or not paths.labels.exists():
+        if not (missing and second and store.exists()):
             raise
 
 

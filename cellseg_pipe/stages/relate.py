@@ -22,7 +22,7 @@ from cellseg_pipe.stages.relation import Relation
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import read_frozen, read_tiling
 from cellseg_pipe.stages.unit import UnitRun
-from cellseg_pipe.stages.views import counted, seen_of
+from cellseg_pipe.stages.views import counted, named_rows, seen_of
 
 __all__ = ["run_compartments", "run_match", "run_overlap"]
 
@@ -116,11 +116,11 @@ def run_compartments(unit: UnitRun, *, batch: int, threads: int | None = None) -
         image = read_frozen(unit.stage("plan")).open_image()
         matches, channels = read_matches(relation), measured_channels(unit)
         for number in work.missing:
-            rows = tiles.rows(number)
+            core = tiling.tiles.tile(number).core
+            rows = named_rows(tiling, tiles.rows(number), core, chain=chain)
             if tiling.seams == "exact" and not len(rows.id):
                 work.add(number, b"", blank=True)
                 continue
-            core = tiling.tiles.tile(number).core
             box = seen_of(tiling, core)
             with naming(f"{unit.name}: tile {number}, {core}"):
                 nuclei, cells = (
@@ -128,7 +128,7 @@ def run_compartments(unit: UnitRun, *, batch: int, threads: int | None = None) -
                     for one in (relation.nuclei, unit)
                 )
                 pixels = image.read(box)[channels]
-            ids, _ = counted(tiling, rows, View(box, cells, pixels, box, box), chain=chain)
+            ids, _ = counted(tiling, rows, View(box, cells, pixels, box, box))
             nucleus, cytoplasm = (
                 compartment_sums(part, pixels, ids=ids, origin=box.start, threads=threads)
                 for part in compartments(nuclei, cells, matches, threads=threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from cellseg_pipe.segmentation.relate import (
 from cellseg_pipe.segmentation.stored import tables_from_bytes
 from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.relation import Relation
+from cellseg_pipe.stages.spans import Span
 from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = [
-    "compartment_parts",
     "measured_channels",
     "read_matches",
     "related_columns",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 Columns = dict[str, NDArray[Any]]
-KINDS = ("nucleus", "cytoplasm")
 
 
 def read_matches(relation: Relation) -> Matches:
@@ -75,7 +74,7 @@ def related_facts(unit: UnitRun) -> dict[str, Any]:
     return {"related": {"to": other.name, "n_matched": n_matched}}
 
 
-def related_columns(unit: UnitRun) -> Callable[[Columns], Columns]:
+def related_columns(unit: UnitRun) -> Callable[[Columns, Span | None], Columns]:
     """Return what adds the columns that relate a unit to another one.
 
     Parameters
@@ -86,19 +85,23 @@ def related_columns(unit: UnitRun) -> Callable[[Columns], Columns]:
     Returns
     -------
     callable
-        From a table to one with more columns; to be called with all tables of the unit in order.
+        From the table of a run of cells, and that run (None for an image without cells), to one
+        with more columns.
     """
     relation = unit.relation
     if relation is None:
-        return lambda table: table
+        return lambda table, _: table
     matches = read_matches(relation)
     if relation.nuclei is unit:
-        return lambda table: table | nuclei_columns(table["label"], matches)
-    parts = compartment_parts(unit) if relation.measures else None
+        return lambda table, _: table | nuclei_columns(table["label"], matches)
+    if not relation.measures:
+        return lambda table, _: table | cells_columns(table["label"], matches)
+    n_batches = read_tiling(unit.stage("tiles")).n_masks
+    records, nothing = Records(unit.stage("compartments"), n_batches), _nothing(unit)
 
-    def add(table: Columns) -> Columns:
-        found = table | cells_columns(table["label"], matches)
-        return found if parts is None else found | _measured(unit, table, next(parts))
+    def add(table: Columns, span: Span | None) -> Columns:
+        parts = (nothing, nothing) if span is None else _compartments(records, span)
+        return table | cells_columns(table["label"], matches) | _measured(unit, table, parts)
 
     return add
 
@@ -119,38 +122,19 @@ def measured_channels(unit: UnitRun) -> list[int]:
     return channels_of(unit) if unit.experiment.measure.intensity else []
 
 
-def compartment_parts(unit: UnitRun) -> Iterator[tuple[Sums, Sums]]:
-    """Yield nucleus and cytoplasm of the cells of each table of a unit, as `measure` makes them.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The cells.
-
-    Yields
-    ------
-    (Sums, Sums)
-        For each row of tiles that has cells, or of all tiles where cells are joined from parts.
-    """
-    tiling = read_tiling(unit.stage("tiles"))
-    records = Records(unit.stage("compartments"), tiling.n_masks)
-    whole = tiling.seams == "exact" and tiling.plan.mode != "planes"
-    n_rows = tiling.tiles.cores.counts[0] if whole else 1
-    for tiles in np.split(np.arange(len(tiling.tiles)), n_rows):
-        found = [
-            tables_from_bytes(records.read(int(number)), nucleus=Sums, cytoplasm=Sums)
-            for number in tiles
-            if not records.is_blank(int(number))
-        ]
-        if found:
-            # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
-            nucleus, cytoplasm = (
-                Sums.add([part[kind] for part in found], in_order=True) for kind in KINDS
-            )
-            yield nucleus, cytoplasm
-    nothing = _nothing(unit)
-    while True:  # the table of an image without cells
-        yield nothing, nothing
+def _compartments(records: Records, span: Span) -> tuple[Sums, Sums]:
+    """Return nucleus and cytoplasm of a run of cells."""
+    found: dict[str, list[Sums]] = {"nucleus": [], "cytoplasm": []}
+    for number, _ in span.opened():
+        if records.is_blank(number):
+            continue
+        kinds = tables_from_bytes(records.read(number), nucleus=Sums, cytoplasm=Sums)
+        for kind, sums in kinds.items():
+            kept = span.holds(sums.label)
+            found[kind].append(Sums(**{name: part[kept] for name, part in vars(sums).items()}))
+    # Tiles are numbered plane by plane, so sums of floats are added in the order of planes.
+    nucleus, cytoplasm = (Sums.add(parts, in_order=True) for parts in found.values())
+    return nucleus, cytoplasm
 
 
 def _measured(unit: UnitRun, table: Columns, parts: tuple[Sums, Sums]) -> Columns:
@@ -165,7 +149,8 @@ def _measured(unit: UnitRun, table: Columns, parts: tuple[Sums, Sums]) -> Column
     if unit.spacing_um is not None:
         voxel = float(np.prod(unit.spacing_um))
         columns |= {
-            f"{kind}_{size}_um{ndim}": columns[f"{kind}_{size}_px"] * voxel for kind in KINDS
+            f"{kind}_{size}_um{ndim}": columns[f"{kind}_{size}_px"] * voxel
+            for kind in ("nucleus", "cytoplasm")
         }
     return columns
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellseg_pipe.cost import FILES_PER_JOB, Size, StageCost
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets.windows import View
 from cellseg_pipe.restoration import KEPT_BYTES, RestorePlan
@@ -26,6 +27,7 @@ __all__ = [
     "kept_bytes",
     "n_restored",
     "reading_bytes",
+    "saving_cost",
     "whole_restored_bytes",
 ]
 
@@ -34,6 +36,8 @@ RESTORING_MEND = (
     "Raise resources.memory_gb, give fewer restore.channels or a smaller restore.window_px, or"
     " restore the image beforehand with cellseg restore."
 )
+SAVE_S = 0.05  # per million values, of compressing and of the coarser levels
+SAVED_BYTES = 4 * 4 / 3  # a value with its share of those: noise does not compress
 SLACK_PX = 3  # that interpolation reads beyond a box
 
 
@@ -180,6 +184,48 @@ def _met(view: View, box: tuple[float, ...], factors: tuple[float, ...]) -> int:
     for length, factor, edge, stride, count in axes:
         n *= min(int(length * factor + edge) // stride + 1, count)
     return n
+
+
+def saving_cost(restoring: RestorePlan, plan: Plan, size: Size, *, window_s: float) -> StageCost:
+    """Return what writing the restored image takes.
+
+    Parameters
+    ----------
+    restoring : RestorePlan
+        What is done to the image.
+    plan : Plan
+        Of the image, as the segmenting network sees it.
+    size : Size
+        What else decides.
+    window_s : float
+        Share of restoring in what a window of that network takes.
+
+    Returns
+    -------
+    StageCost
+        Of level 0; that of the others is little.
+    """
+    n_values = math.prod(restoring.shape) * restoring.n_channels
+    edges = zip(size.paint_px, restoring.shape, strict=True)
+    n_boxes = math.prod(math.ceil(n / edge) for edge, n in edges)
+    box = math.prod(min(edge, n) for edge, n in zip(size.paint_px, restoring.shape, strict=True))
+    on_grid = math.prod(restoring.scale.factors) * len(restoring.channels)
+    n_windows = sum(int(windows_needed(plan, view).sum()) for view in plan.views)
+    n_jobs = size.n_jobs["paint"]
+    return StageCost(
+        stage="restore",
+        n_tiles=n_boxes,
+        n_jobs=n_jobs,
+        # A job holds what predict does, and a box instead of a window.
+        memory_bytes=round(
+            (size.predict_bytes or 0) + 4 * ARRAYS * box * (restoring.n_channels + on_grid)
+        ),
+        seconds=window_s * n_windows
+        + SAVE_S * n_values / 1e6
+        + n_jobs * size.rates.network_start_s,
+        disk_bytes=round(SAVED_BYTES * n_values),
+        n_files=size.n_files * restoring.n_channels + FILES_PER_JOB * n_jobs,
+    )
 
 
 def filtering_s(source: ImageSource, plan: Plan) -> float:

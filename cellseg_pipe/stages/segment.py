@@ -20,7 +20,13 @@ from cellseg_pipe.io.inputs import find_inputs, stem_of
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.io.reading import Image, in_memory
 from cellseg_pipe.io.results import write_flows, write_labels, write_overlay
-from cellseg_pipe.io.rois import ROI_MAX_PX, write_geojson, write_outlines_text, write_roi_zip
+from cellseg_pipe.io.rois import (
+    ROI_MAX_PX,
+    polygons_of,
+    write_geojson,
+    write_outlines_text,
+    write_roi_zip,
+)
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.nets.engine import engine_for
@@ -386,7 +392,7 @@ def _write(
         "figure": lambda path: write_overlay(path, _figure(image, found)),
         "outlines": lambda path: write_outlines_text(path, found.labels),
         "rois": lambda path: write_roi_zip(path, found.labels),
-        "geojson": lambda path: write_geojson(path, found.labels),
+        "geojson": lambda path: write_geojson(path, polygons_of(found.labels)),
         "seg": lambda path: write_seg_npy(
             path,
             labels=found.labels,

@@ -92,8 +92,13 @@ def _results(layout: RunLayout) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _check_published(layout: RunLayout, name: str) -> None:
     published = layout.paths.unit(name)
-    sifted = [published.sifted] if "sift" in _stages(layout, name) else []
-    for path in (published.labels, published.cells, *sifted):
+    stages = _stages(layout, name)
+    more = {"sift": published.sifted, "shrink": published.restored}
+    for path in (
+        published.labels,
+        published.cells,
+        *(path for stage, path in more.items() if stage in stages),
+    ):
         if not path.exists():
             raise Incomplete(
                 f"{name}: {path} was published and is gone. Remove {layout.audit(name).plan} and"

@@ -11,20 +11,35 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import compute, csv, parquet
+from pyarrow import compute, csv, dataset, parquet
 
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.files import binary_whole
+from cellseg_pipe.io.rois import polygons_of
+from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.io.wkb import Outlines, sort_outlines
-from cellseg_pipe.stages.measure import stored_parts
+from cellseg_pipe.ledger import Records
+from cellseg_pipe.segmentation.stored import tables_from_bytes
+from cellseg_pipe.stages.spans import spans_of
 from cellseg_pipe.stages.tiling import read_tiling
 from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.tiles import Grid
 
-__all__ = ["Columns", "stored_outlines", "write_csv", "write_outlines", "write_tables"]
+__all__ = [
+    "Columns",
+    "stored_outlines",
+    "stored_polygons",
+    "write_csv",
+    "write_outlines",
+    "write_tables",
+]
 
 Columns = dict[str, NDArray[Any]]
 
-ROWS_AT_ONCE = 1 << 20  # of a table: one file each
+ROWS_AT_ONCE, GROUPS_IN_FILE = 1 << 17, 8  # of a table: one group of rows each; one file
+OUTLINED_AT_ONCE = 1 << 14  # cells of tiles, each with an outline for every plane that it is in
+POLYGONS_PX = 4096  # edge of the parts in which cells are traced
 SHAPES_AT_ONCE = 1 << 16  # of outlines, of some 300 bytes each: one group of rows
 # As GeoParquet 1.1 asks for; coordinates are px, which no map projection describes.
 GEO = {
@@ -59,12 +74,17 @@ def write_tables(folder: Path, tables: Iterable[Columns]) -> dict[str, int]:
     remove(folder)
     folder.mkdir(parents=True)
     counts = {"n_cells": 0, "n_flagged": 0, "n_dropped": 0}
-    for number, table in enumerate(_cut(_tables(tables), ROWS_AT_ONCE)):
-        with binary_whole(folder / f"part-{number:05d}.parquet") as file:
-            parquet.write_table(table, file, compression="zstd")
-        counts["n_cells"] += table.num_rows
-        for what in ("flagged", "dropped"):
-            counts[f"n_{what}"] += compute.sum(table[what]).as_py() or 0
+    groups = _cut(_tables(tables), ROWS_AT_ONCE)
+    for number, first in enumerate(groups):
+        with (
+            binary_whole(folder / f"part-{number:05d}.parquet") as file,
+            parquet.ParquetWriter(file, first.schema, compression="zstd") as writer,
+        ):
+            for table in itertools.chain([first], itertools.islice(groups, GROUPS_IN_FILE - 1)):
+                writer.write_table(table)
+                counts["n_cells"] += table.num_rows
+                for what in ("flagged", "dropped"):
+                    counts[f"n_{what}"] += compute.sum(table[what]).as_py() or 0
     return counts
 
 
@@ -111,7 +131,7 @@ def write_outlines(path: Path, parts: Iterable[Outlines], *, axes: str) -> None:
 
 
 def stored_outlines(unit: UnitRun) -> Iterator[Outlines]:
-    """Yield the outlines of a unit's cells.
+    """Yield the outlines of a unit's cells, some cells at a time.
 
     Parameters
     ----------
@@ -123,9 +143,52 @@ def stored_outlines(unit: UnitRun) -> Iterator[Outlines]:
     Outlines
         Ascending by label, then plane; in mode planes and of series by plane, then label.
     """
-    for parts in stored_parts(unit, read_tiling(unit.stage("tiles"))):
-        if parts:
-            yield sort_outlines([part["outlines"] for part in parts])
+    tiling = read_tiling(unit.stage("tiles"))
+    records = Records(unit.stage("measure"), tiling.n_masks)
+    by_plane = tiling.plan.mode == "planes"
+    for span in spans_of(records, tiling, by_row=by_plane, at_once=OUTLINED_AT_ONCE):
+        parts = [
+            tables_from_bytes(records.read(number), outlines=Outlines)["outlines"]
+            for number, _ in span.opened()
+        ]
+        yield sort_outlines([part.take(span.holds(part.label)) for part in parts])
+
+
+def stored_polygons(
+    labels: Path, cells: Path, shape: tuple[int, ...]
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield the outer border of each cell of a plane, reading a part of the labels at a time.
+
+    Parameters
+    ----------
+    labels : path
+        Level 0.
+    cells : path
+        The table, which tells where each cell lies.
+    shape : tuple of int
+        Of the image.
+
+    Yields
+    ------
+    (int, float64 array [n, 2])
+        Label and corners y, x; by the part in which a cell begins, then by label.
+    """
+    names = [f"{axis}_{end}_px" for end in ("start", "stop") for axis in "yx"]
+    table, grid = dataset.dataset(cells, format="parquet"), Grid(shape, (POLYGONS_PX,) * 2)
+    for top in range(0, shape[0], POLYGONS_PX):
+        place = dataset.field("y_start_px")
+        strip = (place >= top) & (place < top + POLYGONS_PX)
+        rows = table.to_table(columns=["label", *names], filter=strip)
+        label, *ends = (rows[name].to_numpy() for name in ("label", *names))
+        begin, end = np.split(np.stack(ends, axis=1), 2, axis=1)
+        part = grid.owners(begin)
+        for number in np.unique(part).tolist():
+            here = part == number
+            first, last = begin[here].min(axis=0).tolist(), end[here].max(axis=0).tolist()
+            seen = read_box(labels, Box(tuple(first), tuple(last)))
+            own = set(label[here].tolist())
+            found = polygons_of(seen, origin=(first[0], first[1]))
+            yield from (polygon for polygon in found if polygon[0] in own)
 
 
 def _tables(tables: Iterable[Columns]) -> Iterator[pa.Table]:

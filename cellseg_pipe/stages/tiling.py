@@ -36,6 +36,7 @@ from cellseg_pipe.stages._blocks import look_grid
 from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
+from cellseg_pipe.stages.restoring_costs import saving_cost
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import TilePlan, morton_order
 
@@ -258,6 +259,11 @@ def predicted(
         rates=Rates(**measured),
     )
     costs = [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
+    if unit.saves_restored:
+        restoring = restore_plan_from_json(facts["restoring"])
+        share_s = facts.get("restoring_window_s", 0.0)
+        saving = saving_cost(restoring, plan, size, window_s=share_s)
+        costs.append(dataclasses.asdict(saving))
     if not unit.parts:
         return costs
     costs = [cost for cost in costs if cost["stage"] not in OF_CLASSES]

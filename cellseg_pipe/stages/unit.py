@@ -219,6 +219,12 @@ class UnitRun:
         return choose_version(shape, self.n_space) if given == "auto" else given
 
     @property
+    def saves_restored(self) -> bool:
+        """Whether the restored image is written: once, by the unit whose network sees it."""
+        first = self.chosen.restore
+        return first is not None and first.save and not self.sources and self.part is None
+
+    @property
     def n_levels(self) -> int:
         """Levels of the labels."""
         return len(level_factors(self.image.shape[-self.n_space :], self.label_spacing))
@@ -255,7 +261,8 @@ class UnitRun:
         if relation is not None and relation.cells is self:
             found = found | relation.digests
         judged = hash_of(found["measure"], self.experiment.qc.model_dump(), *related)
-        return found | {"judged": judged, "audit": hash_of(judged, said, self.name)}
+        saved = [found["restored"]] if self.saves_restored else []
+        return found | {"judged": judged, "audit": hash_of(judged, said, self.name, *saved)}
 
     @cached_property
     def own_digests(self) -> dict[str, str]:

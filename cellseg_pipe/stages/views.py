@@ -9,7 +9,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.io.shards import read_box
 from cellseg_pipe.kernels import boxes_and_areas
-from cellseg_pipe.segmentation.cells import Rows
+from cellseg_pipe.segmentation.cells import Rows, frame_rows, renamed
 from cellseg_pipe.segmentation.measuring import Measurer, Measuring, View, measurer_for
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.tiled import painted_from, spread_px
@@ -18,7 +18,7 @@ from cellseg_pipe.stages.pixels import channels_of
 from cellseg_pipe.stages.tiling import Tiling
 from cellseg_pipe.stages.unit import UnitRun
 
-__all__ = ["counted", "measurer_of", "on_level_0", "seen_of", "view_of"]
+__all__ = ["counted", "measurer_of", "named_rows", "on_level_0", "seen_of", "view_of"]
 
 
 def measurer_of(unit: UnitRun, plan: Plan, *, threads: int | None = None) -> Measurer:
@@ -109,8 +109,31 @@ def seen_of(tiling: Tiling, core: Box) -> Box:
     return wide if tiling.grown_px is None else wide.grow(tiling.grown_px).clip(Box.of(plan.shape))
 
 
+def named_rows(tiling: Tiling, rows: Rows, core: Box, *, chain: NDArray[np.uint32]) -> Rows:
+    """Return the cells of a tile under the numbers of labels.
+
+    Parameters
+    ----------
+    tiling : Tiling
+        Of the unit.
+    rows : Rows
+        Of the tile.
+    core : Box
+        Of the tile; of a series it tells the time.
+    chain : uint32 array [n]
+        Of the unit, where its planes or times are joined.
+
+    Returns
+    -------
+    Rows
+        Without those that are dropped; of a series as of an image y, x.
+    """
+    rows = renamed(rows, chain) if tiling.plan.chained else rows
+    return frame_rows(rows, core.start[0]) if tiling.plan.series else rows.take(rows.id > 0)
+
+
 def counted(
-    tiling: Tiling, rows: Rows, view: View, *, chain: NDArray[np.uint32]
+    tiling: Tiling, rows: Rows, view: View
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64] | None]:
     """Return the labels that a tile measures: its cells', or all it sees; and their peaks.
 
@@ -119,11 +142,9 @@ def counted(
     tiling : Tiling
         Of the unit.
     rows : Rows
-        The cells that the tile stands for.
+        The cells that the tile stands for, under the numbers of labels.
     view : View
         Where it measures.
-    chain : uint32 array [n]
-        In mode planes, the number of each cell's chain.
 
     Returns
     -------
@@ -135,7 +156,7 @@ def counted(
     if tiling.seams == "iou":
         numbers = np.unique(view.labels)
     elif tiling.plan.stacked:  # a chain has one cell in a plane at most
-        numbers = np.sort(chain[rows.id.astype(np.int64) - 1])
+        numbers = np.sort(rows.id)
     else:
         if tiling.grown_px is not None:  # of a cell there may be nothing left
             rows = rows.take(boxes_and_areas(view.labels, ids=rows.id).area > 0)

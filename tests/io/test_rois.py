@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from cellseg_pipe.io.rois import roi_bytes, write_geojson, write_outlines_text, write_roi_zip
+from cellseg_pipe.io.rois import (
+    polygons_of,
+    roi_bytes,
+    write_geojson,
+    write_outlines_text,
+    write_roi_zip,
+)
 
 YY, XX = np.mgrid[:60, :80]
 LABELS = np.zeros((60, 80), np.uint32)
@@ -78,7 +84,7 @@ def test_rois_reach_as_far_as_imagej_counts(tmp_path):
 
 def test_text_and_geojson_hold_the_same_polygons(tmp_path):
     write_outlines_text(tmp_path / "a.txt", LABELS)
-    write_geojson(tmp_path / "a.geojson", LABELS)
+    write_geojson(tmp_path / "a.geojson", polygons_of(LABELS))
     lines = (tmp_path / "a.txt").read_text().splitlines()
     text = [np.array(line.split(","), int).reshape(-1, 2).tolist() for line in lines]
     content = json.loads((tmp_path / "a.geojson").read_text())
@@ -90,7 +96,11 @@ def test_text_and_geojson_hold_the_same_polygons(tmp_path):
     np.testing.assert_array_equal(drawn(found), LABELS)
 
 
-@pytest.mark.parametrize("write", [write_outlines_text, write_geojson, write_roi_zip])
+def geojson_of(path, labels):
+    write_geojson(path, polygons_of(labels))
+
+
+@pytest.mark.parametrize("write", [write_outlines_text, geojson_of, write_roi_zip])
 def test_without_cells_files_are_empty_and_volumes_are_refused(tmp_path, write):
     write(tmp_path / "a", np.zeros((5, 6), np.uint32))
     assert (tmp_path / "a").exists()

@@ -15,6 +15,7 @@ from skimage.measure import regionprops_table
 
 import cellseg_pipe as cs
 from cellseg_pipe.cost import LEFT_BYTES, measure_bytes
+from cellseg_pipe.io.rois import polygons_of, write_geojson
 from cellseg_pipe.segmentation import Measuring
 from cellseg_pipe.segmentation.memory import BASE_BYTES
 from cellseg_pipe.stages import tables
@@ -156,14 +157,36 @@ def test_outlines_are_the_pixels_of_cells(tmp_path, pool, name):
     assert not (folder / "out" / "a" / "outlines.parquet").exists()
 
 
-def test_a_table_in_parts_is_one_table_to_readers(tmp_path, monkeypatch):
+@pytest.mark.parametrize("seams", ["exact", "iou"])
+def test_geojson_has_the_polygons_of_the_whole(tmp_path, seams):
+    chosen = started(
+        tmp_path,
+        "2d",
+        tiles={"core_px": [64, 48], "halo_px": 40},
+        stitch={"seams": seams},
+        output={"dir": str(tmp_path / "out"), "export": ["geojson"]},
+    )
+    run(chosen)
+    labels, table = published(chosen, "a")
+    found = json.loads((tmp_path / "out" / "a" / "cells.geojson").read_text())
+    write_geojson(tmp_path / "whole.geojson", polygons_of(labels))
+    expected = json.loads((tmp_path / "whole.geojson").read_text())
+    features = {one["properties"]["label"]: one for one in found["features"]}
+    assert list(features) != sorted(features)  # they were traced part by part
+    assert len(found["features"]) == len(features) == len(table["label"]) > 2
+    assert [features[label] for label in sorted(features)] == expected["features"]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_table_in_parts_is_one_table_to_readers(tmp_path, monkeypatch, groups):
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(tables, "GROUPS_IN_FILE", groups)
     chosen = started(tmp_path, "2d")
     run(chosen)
     folder = tmp_path / "out" / "a" / "cells.parquet"
     n_parts = len(list(folder.iterdir()))
     whole = case("2d")[2]
-    assert n_parts == -(-whole.n_cells // 3) > 1
+    assert n_parts == -(-whole.n_cells // (3 * groups)) > 1
     for read in (
         pd.read_parquet(folder),
         dataset.dataset(folder).to_table().to_pandas(),

@@ -25,6 +25,7 @@ from cellseg_pipe.io import levels
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import Batch, _claims, _crash
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
+from cellseg_pipe.stages import measure, spans, tables
 from cellseg_pipe.stages.jobs import finish, jobs_of, run_one
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
@@ -37,6 +38,13 @@ SMALL = (
     (levels.CHUNK_PX, {2: (16, 16), 3: (8, 16, 16)}),
     (levels.SHARD_PX, {2: (32, 32), 3: (16, 32, 32)}),
 )
+# What audits put together at once: few cells, so that they take several turns.
+AT_ONCE = (
+    (measure, "CELLS_AT_ONCE", 5),
+    (tables, "OUTLINED_AT_ONCE", 3),
+    (spans, "GAP", 1),
+    (tables, "POLYGONS_PX", 50),
+)
 TOP_PX = 64
 
 
@@ -44,6 +52,7 @@ TOP_PX = 64
 def small_tiles():
     """Make everything small for a while."""
     before = [dict(known) for known, _ in SMALL]
+    runs = [getattr(module, name) for module, name, _ in AT_ONCE]
     rest = levels.TOP_PX, _claims.GRACE_S, os.fsync, torch.get_num_threads()
     shrink()
     try:
@@ -51,6 +60,8 @@ def small_tiles():
     finally:
         for (known, _), old in zip(SMALL, before, strict=True):
             known.update(old)
+        for (module, name, _), old in zip(AT_ONCE, runs, strict=True):
+            setattr(module, name, old)
         levels.TOP_PX, _claims.GRACE_S, os.fsync = rest[:3]
         torch.set_num_threads(rest[3])
 
@@ -59,6 +70,8 @@ def shrink():
     """Make everything small in this process, and quick: nothing here outlives a power cut."""
     for known, small in SMALL:
         known.update(small)
+    for module, name, few in AT_ONCE:
+        setattr(module, name, few)
     levels.TOP_PX = TOP_PX
     _claims.GRACE_S = 0.05  # what a claim that nobody filled is waited for
     os.fsync = lambda handle: None

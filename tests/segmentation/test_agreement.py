@@ -182,9 +182,9 @@ def test_a_chain_is_compared_over_all_of_its_planes():
     area = np.array([10, 30, 5])
     said, spread, again = np.zeros(3), np.array([0.0, 0.05, 0.0]), np.array([0.0, 0.2, 0.0])
     peak = np.zeros((3, 3), np.int64)
-    ids = np.arange(1, 4, dtype=np.uint32)
+    ids = np.array([1, 1, 2], np.uint32)
     rows = Rows(ids, area, said, said, np.zeros((3, 0)), spread, again, peak)
-    chains = join_chains(rows, np.array([1, 1, 2], np.uint32))
+    chains = join_chains(rows)
     np.testing.assert_allclose(chains.agreement, [0.5, np.nan])
     assert dataclasses.astuple(chains)[0].tolist() == [1, 2]
 

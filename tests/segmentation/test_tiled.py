@@ -23,7 +23,7 @@ from cellseg_pipe.segmentation import (
     paint,
     table_of,
 )
-from cellseg_pipe.segmentation.cells import chain_cells, join_chains, join_rows, to_level_0
+from cellseg_pipe.segmentation.cells import chain_cells, join_chains, join_rows, renamed, to_level_0
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, counts_of
 from cellseg_pipe.tiles import Grid, TilePlan, first_ids
 from tests.golden.synthetic import centre_flow, label_field, network_like
@@ -128,7 +128,7 @@ def chained(walked, rows, named, plan, tiles):
     counts = np.bincount(rows.peak[:, 0], minlength=plan.walk_shape[0])
     inside = np.ones(len(border), bool)
     numbers = chain_cells(counts, tables, plan=plan, area=areas, on_border=border, inside=inside)
-    return relabel(walked, rows.id, numbers), join_chains(rows, numbers)
+    return relabel(walked, rows.id, numbers), join_chains(renamed(rows, numbers))
 
 
 SHAPES = {
