@@ -304,6 +304,7 @@ def test_the_table_does_not_depend_on_how_it_is_cut(tmp_path, picture, monkeypat
     np.testing.assert_array_equal(as_text["label"], table["label"])
     unit = only_unit(chosen)
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(tables, "GROUPS_IN_FILE", 1)
     tables.write_tables(tmp_path / "few.parquet", measure.tables(unit))
     few = read_table(tmp_path / "few.parquet")
     n_files = len(list((tmp_path / "few.parquet").iterdir()))

@@ -14,13 +14,16 @@ TARGETS = {
 }
 MADE = {"tiles": 2, "paint": 2, "measure": 2}
 RELATED = {"overlap": 1, "match": 1, "compartments": 1}
-TILES = {"batches": {"predict": 1, "masks": 1}}
+REST = {
+    "tiles": {"batches": {"predict": 1, "masks": 1}},
+    "restore": {"method": "median", "save": True},
+}
 END = {"audit": 2, "summary": 1, "report": 1}
 
 
 def experiment(path, out, **relate):
     said = {"nuclei": "nuclei", "cells": "cells", "labels": True, **relate}
-    return runs.experiment(path, ["a.tif"], out, targets=TARGETS, relate=said, tiles=TILES)
+    return runs.experiment(path, ["a.tif"], out, targets=TARGETS, relate=said, **REST)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,8 @@ def test_both_engines_give_the_same_files(related, monkeypatch):
     process.run(load_experiment(again), threads=1)
     found = runs.results(cwd / "process")
     assert found == runs.results(cwd / "out")
+    assert [name for name in found if name.startswith("a-nuclei/restored.ome.zarr/0/")]
+    assert not [name for name in found if name.startswith("a-cells/restored")]
     assert {name.partition("/")[0] for name in found} == {
         "a-nuclei", "a-cells", "a-cytoplasm", "cells.parquet"
     }  # fmt: skip
@@ -53,7 +58,7 @@ def test_a_change_reruns_what_depends_on_it(related):
     sections = {"targets": {"cells": {"expand": "nuclei", "expand_px": 9}}}
     farther = runs.experiment(
         cwd / "farther.yaml", ["a.tif"], "out",
-        targets=TARGETS | sections["targets"], tiles=TILES,
+        targets=TARGETS | sections["targets"], **REST,
         relate={"nuclei": "nuclei", "cells": "cells", "labels": True},
     )  # fmt: skip
     assert runs.planned(farther, cwd=cwd) == MADE | RELATED | END | {"audit": 3, "qc": 2}
@@ -66,6 +71,7 @@ def test_status_and_forecast_know_all_stages(related, monkeypatch):
     assert status.complete and status.share == 1
     stages = {(stage.unit, stage.stage) for stage in status.stages}
     assert {("a-cells", "overlap"), ("a-cells", "match"), ("a-cytoplasm", "paint")} <= stages
+    assert {("a-nuclei", "restore"), ("a-nuclei", "shrink")} <= stages
     assert ("a-cells", "predict") not in stages and ("a-nuclei", "overlap") not in stages
     costs = {(unit, cost.stage): cost for unit, cost in forecast.run(config).stages}
     assert ("a-cells", "compartments") in costs and ("a-cells", "predict") not in costs
