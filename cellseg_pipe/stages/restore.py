@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.inputs import find_inputs, stem_of
 from cellseg_pipe.io.opening import OpenImage, open_image
-from cellseg_pipe.io.reading import Image
+from cellseg_pipe.io.reading import Image, in_memory
 from cellseg_pipe.io.writing import WRITTEN_SUFFIXES, check_written, write_image
 from cellseg_pipe.restoration import Restoration, restore
 
 __all__ = ["RestoreJob", "RestoreOutcome", "restore_jobs", "run"]
 
 log = logging.getLogger(__name__)
+
+FEW_VALUES, SAMPLES = 50, 1_000_000  # of grey, to which rounding adds noise; pixels that tell
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _one(
             progress(job.image.name, done, total)
 
     found = restore(
-        image.read(Box.of(image.shape)),
+        in_memory(image).pixels,
         axes="c" + image.spatial,
         channel_names=image.channel_names,
         rgb=image.rgb,
@@ -209,7 +211,13 @@ def _one(
     result = Image(
         found.pixels, image.spatial, image.channel_names, found.spacing_um, image.rgb, job.out
     )
-    write_image(result, job.out, offset_um=_place(image, found))
+    if (few := _few_values(found.pixels)) is not None:
+        log.warning(
+            "%s: most of it lies within %d grey values, to which it was rounded; --float keeps what"
+            " lies between them",
+            *(job.image.name, few),
+        )
+    write_image(result, job.out, offset_um=_place(image, found, spacing_um))
     seconds = time.monotonic() - began
     text = f"{job.image.name}: {found.plan.method}, {_shape(image.shape)}"
     if found.plan.out_shape != tuple(image.shape):
@@ -218,12 +226,23 @@ def _one(
     return RestoreOutcome(job, text, done=True)
 
 
-def _place(image: OpenImage, found: Restoration) -> tuple[float, ...] | None:
-    """Return where the centre of the first voxel lies: both images have one extent."""
-    if found.spacing_um is None or image.spacing_um is None:
+def _few_values(pixels: NDArray[Any]) -> int | None:
+    """Return how many whole grey values most pixels lie within, where they are too few."""
+    if pixels.dtype.kind == "f":
         return None
-    old = image.offset_um or (0.0,) * len(image.spacing_um)
-    sizes = zip(old, image.spacing_um, found.spacing_um, strict=True)
+    some = pixels.ravel()[:: max(1, pixels.size // SAMPLES)]
+    low, high = np.percentile(some, (1, 99))
+    return int(high - low) if high - low < FEW_VALUES else None
+
+
+def _place(
+    image: OpenImage, found: Restoration, spacing_um: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    """Return where the centre of the first voxel lies: both images have one extent."""
+    if found.spacing_um is None or spacing_um is None:
+        return None
+    old = image.offset_um or (0.0,) * len(spacing_um)
+    sizes = zip(old, spacing_um, found.spacing_um, strict=True)
     place = tuple(start + (new - size) / 2 for start, size, new in sizes)
     return place if any(place) else None
 

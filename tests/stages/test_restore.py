@@ -51,6 +51,33 @@ def test_a_folder_is_restored_into_another(tmp_path, capsys):
     assert (out / "n0.tif").read_bytes() == before
 
 
+@pytest.mark.parametrize("options", [[], ["--float"]])
+def test_few_photons_are_not_rounded_without_a_word(tmp_path, caplog, options):
+    tifffile.imwrite(tmp_path / "a.tif", noisy((60, 50)) // 10)  # 0 to 3 photons
+    out = tmp_path / "b.tif"
+    assert main(["restore", str(tmp_path / "a.tif"), str(out), "--method", "median", *options]) == 0
+    told = [text for text in caplog.messages if "--float keeps what lies between" in text]
+    assert len(told) == (not options) and read_image(out).pixels.dtype.kind == "uf"[bool(options)]
+
+
+def test_a_given_spacing_moves_nothing(tmp_path, upsampler):
+    source, out = tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr"
+    about = Image(noisy((1, 60, 50)), "yx", (), (0.5, 0.5), False, source)
+    write_image(about, source, offset_um=(3.0, 4.0))
+    options = ["--model", str(upsampler), "--diameter-px", "15", "--spacing-um", "0.2,0.2", *FAST]
+    assert main(["restore", str(source), str(out), *options]) == 0
+    found = open_image(out)
+    assert found.spacing_um == (0.1, 0.1) and found.offset_um == pytest.approx((2.95, 3.95))
+
+
+def test_an_image_that_does_not_fit_is_not_read(tmp_path, monkeypatch, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", noisy((60, 50)))
+    monkeypatch.setattr("cellseg_pipe.io.reading.available_bytes", lambda: 1000)
+    command = ["restore", str(tmp_path / "a.tif"), str(tmp_path / "b.tif"), "--method", "median"]
+    assert main(command) != 0 and not (tmp_path / "b.tif").exists()
+    assert "in memory, got" in "".join(capsys.readouterr())
+
+
 def test_a_store_keeps_channels_and_gets_levels_and_smaller_pixels(tmp_path, upsampler):
     pixels = noisy((2, 3, 300, 260))
     source = tmp_path / "in.ome.zarr"
