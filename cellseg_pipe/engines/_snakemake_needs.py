@@ -29,7 +29,6 @@ NETWORK = ("plan", "predict", "bundle", "train", "restore")
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks") | {"rivals": "paint"}
 LIKE |= {
     "level": "paint",
-    "shrink": "restore",
     "sift": "paint",
     "judge": "measure",
     "audit": "measure",

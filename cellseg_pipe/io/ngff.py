@@ -82,7 +82,7 @@ def create_image(
     }
     factors = _factors(meta, array["shape"], n_levels)
     levels = _create_levels(group, meta, array, codec="image", factors=factors)
-    scales = [multiscale(Path(path).stem, meta, factors)]
+    scales = [multiscale(_name_of(path), meta, factors)]
     _describe(group, {"multiscales": scales, "omero": omero}, version)
     _mark(group, meta)
     return levels[0]
@@ -175,7 +175,7 @@ def create_label_pyramid(
         Levels of the pyramid; by default as many as the size asks for.
     """
     path = Path(path)
-    name = path.name.removesuffix(".zarr").removesuffix(".ome")
+    name = _name_of(path)
     with _at_once(path) as made:
         group = _new_group(made, version)
         array = {"shape": tuple(shape), "n_levels": n_levels}
@@ -200,6 +200,10 @@ def create_image_pyramid(
     """
     with _at_once(Path(path)) as made:
         create_image(made, meta, array=array, value_range=(0, 1), version=version, n_levels=None)
+
+
+def _name_of(path: Path | str) -> str:
+    return Path(path).name.removesuffix(".zarr").removesuffix(".ome")
 
 
 @contextmanager

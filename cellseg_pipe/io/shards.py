@@ -138,6 +138,23 @@ class ShardWriter:
         keys = [key for key in self._keys(self._box(where)) if (self._level / key).is_file()]
         return _summed({key: (self._level / key).read_bytes() for key in keys})
 
+    def size(self, where: int | Box) -> tuple[int, int]:
+        """Return how large one shard is, which takes no reading.
+
+        Parameters
+        ----------
+        where : int or Box
+            As in `write_shard`.
+
+        Returns
+        -------
+        n_files, n_bytes : int
+            As of `Written`.
+        """
+        files = [self._level / key for key in self._keys(self._box(where))]
+        sizes = [file.stat().st_size for file in files if file.is_file()]
+        return len(sizes), sum(sizes)
+
     def _box(self, where: int | Box) -> Box:
         """Return a box of whole shards, or refuse."""
         if not isinstance(where, Box):

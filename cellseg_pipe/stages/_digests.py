@@ -63,7 +63,7 @@ def own_digests(unit: UnitRun) -> dict[str, str]:
     said = unit.experiment
     labels = hash_of(found["joined"], unit.version, unit.unit.target, unit.batches["paint"])
     measure = hash_of(labels, said.measure.model_dump(), MEASURED_VERSION)
-    restored = hash_of(found["predict"], said.output.ngff, unit.batches["paint"])
+    restored = hash_of(found["predict"], unit.restored_version, unit.batches["paint"])
     return found | {"labels": labels, "measure": measure, "restored": restored}
 
 

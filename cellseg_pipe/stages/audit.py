@@ -40,7 +40,7 @@ from cellseg_pipe.stages.qc import Looked, looked_at
 from cellseg_pipe.stages.region import region_facts
 from cellseg_pipe.stages.related import related_facts
 from cellseg_pipe.stages.restored import restored_facts
-from cellseg_pipe.stages.restored_store import publish_restored, withdraw_restored
+from cellseg_pipe.stages.restored_store import check_restored, publish_restored, withdraw_restored
 from cellseg_pipe.stages.sift import publish_sifted, withdraw_sifted
 from cellseg_pipe.stages.tables import (
     Columns,
@@ -95,6 +95,7 @@ def run(unit: UnitRun) -> dict[str, Any]:
         return json.loads(paths.plan.read_text())
     frozen, tiling = read_frozen(unit.stage("plan")), read_tiling(unit.stage("tiles"))
     n_bytes = check_stored(unit)
+    check_restored(unit)
     tilings = [(part, read_tiling(part.stage("tiles"))) for part in _parts(unit)]
     seams = [seam for part, cut in tilings for seam in check_seams(part, cut)]
     others = _other_numerics(unit, tiling)
@@ -161,8 +162,10 @@ def described(unit: UnitRun, plan: Plan, *, tiles: dict[str, Any]) -> dict[str, 
 
 def _other_numerics(unit: UnitRun, tiling: Tiling) -> list[str]:
     """Return how machines computed that were let in though they differ from that of the plan."""
-    seen = (Records(part.stage("predict"), tiling.n_predict) for part in _parts(unit))
-    infos = (info for windows in seen for _, info in windows.infos())
+    seen = [Records(part.stage("predict"), tiling.n_predict) for part in _parts(unit)]
+    if unit.saves_restored:
+        seen.append(Records(unit.stage("restore"), unit.batches["paint"]))
+    infos = (info for records in seen for _, info in records.infos())
     return sorted({info["numerics"] for info in infos if "numerics" in info})
 
 
@@ -290,8 +293,7 @@ def publish_results(unit: UnitRun, results: Results) -> dict[str, Any]:
         counts["qc"] = judge_run(unit, results.tiling, counts=counts, looked=results.looked)
         if unit.experiment.qc.labels:
             publish_sifted(unit)
-        if unit.saves_restored:
-            publish_restored(unit)
+        publish_restored(unit)
         write_table(published.conflicts, results.conflicts)
         published.outlines.unlink(missing_ok=True)  # of other settings
         if unit.experiment.measure.outlines:

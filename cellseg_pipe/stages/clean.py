@@ -25,7 +25,7 @@ TEMPORARY = re.compile(
 OURS = {".snakemake", ".locks", ".cache"}  # folders of programs, not of crashed writers
 # What is published, beside other files of the user: `.NAME.0123456789abcdef`, `.old-NAME`.
 PUBLISHED = re.compile(
-    r"\.(?:old-)?(?:labels(?:-qc)?\.ome\.zarr|(?:cells|outlines|conflicts|qc)\.parquet"
+    r"\.(?:old-)?(?:(?:labels(?:-qc)?|restored)\.ome\.zarr|(?:cells|outlines|conflicts|qc)\.parquet"
     r"|cells\.(?:csv|geojson)|(?:config\.yaml|(?:plan|summary|failed|evaluation)\.json)"
     r"|evaluation\.csv|report\.html)(?:\.[0-9a-z_]{8,16})?"
 )

@@ -133,6 +133,8 @@ def _of_unit(unit: UnitRun, *, calibrate: bool) -> list[tuple[str, StageCost]]:
     if calibrate and not unit.sources:
         calibration.run(unit)
     costs = [StageCost(**cost) for cost in planned_costs(unit.stage("tiles"))]
+    if not unit.saves_restored:
+        costs = [cost for cost in costs if cost.stage not in ("restore", "shrink")]
     if "overlap" in unit.digests:
         more = related_costs(costs, unit.image.shape)
         costs += [cost for cost in more if cost.stage in unit.digests]

@@ -44,6 +44,7 @@ def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
     if stage in OF_BOXES:
         looked = stage == "qc"
         grid = look_grid(unit.image.shape, unit.look_mode) if looked else paint_grid(unit)
+        grid = unit.restored_grid if stage == "restore" else grid
         return batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     if stage.startswith("level"):
         return level_keys(unit, int(stage.removeprefix("level")))

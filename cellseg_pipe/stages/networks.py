@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Networks",
     "checked_networks",
+    "checked_restorer",
     "named",
     "networks_of",
     "numerics_of",
@@ -167,13 +168,40 @@ def checked_networks(
             others.append(engine.numerics)
             _check_allowed(facts["unit"], engine.numerics, planned=planned, numerics=numerics)
         engines.append(engine)
-    restorer, restoring = restorer_of_facts(facts, threads=threads), unit.restoring
-    if restorer is not None and restoring is not None:
-        planned, expected = facts["restorer"]["numerics"], facts["restorer"]["canary"]
-        if restoring_canary(restorer, restoring) != expected:
-            others.append(restorer.numerics)
-            _check_allowed(facts["unit"], restorer.numerics, planned=planned, numerics=numerics)
-    return Networks(tuple(engines), restorer, others[-1] if others else "")
+    restorer, other = checked_restorer(unit, numerics=numerics, threads=threads)
+    return Networks(tuple(engines), restorer, other or (others[-1] if others else ""))
+
+
+def checked_restorer(
+    unit: Frozen, *, numerics: str = "strict", threads: int | None = None
+) -> tuple[Engine | None, str]:
+    """Load the network of a plan that restores, and refuse another file and another arithmetic.
+
+    Parameters
+    ----------
+    unit : Frozen
+        The plan.
+    numerics : {"strict", "relaxed"}
+        Whether another arithmetic is refused.
+    threads : int, optional
+        Threads of this job.
+
+    Returns
+    -------
+    restorer : Engine or None
+        None where no network restores.
+    other : str
+        How this machine computes, if that is not as the plan's did.
+    """
+    facts, restoring = unit.facts, unit.restoring
+    restorer = restorer_of_facts(facts, threads=threads)
+    if restorer is None or restoring is None:
+        return None, ""
+    planned, expected = facts["restorer"]["numerics"], facts["restorer"]["canary"]
+    if restoring_canary(restorer, restoring) == expected:
+        return restorer, ""
+    _check_allowed(facts["unit"], restorer.numerics, planned=planned, numerics=numerics)
+    return restorer, restorer.numerics
 
 
 def restorer_of_facts(

@@ -120,17 +120,22 @@ def _times(
     restoring: RestorePlan | None,
     n_jobs: int,
 ) -> dict[str, float]:
-    """Return what one window takes, with its share of restoring the image."""
+    """Return what one window takes, with its share of restoring, and one that is restored."""
     own_s = window_s(networks.engines[0], plan)
     if restoring is None:
         return {"window_s": own_s}
+    one_s = 0.0
     if networks.restorer is None:
         seconds = filtering_s(source, plan)
     else:
-        n = n_restored(plan, restoring, n_jobs)
-        seconds = n * restoring_window_s(networks.restorer, restoring)
+        one_s = restoring_window_s(networks.restorer, restoring)
+        seconds = n_restored(plan, restoring, n_jobs) * one_s
     # All windows, counted in those of the first view, as costs are.
     n_px = sum(view.lattice.size(windows_needed(plan, view)) for view in plan.views)
     n_windows = n_px / math.prod(plan.views[0].lattice.edge)
     share_s = seconds / max(n_windows, 1)
-    return {"window_s": own_s + share_s, "restoring_window_s": share_s}
+    return {
+        "window_s": own_s + share_s,
+        "restoring_window_s": share_s,
+        "restored_window_s": one_s,
+    }

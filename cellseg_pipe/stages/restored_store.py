@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,24 +19,24 @@ from cellseg_pipe.io._attributes import (
     set_attribute,
 )
 from cellseg_pipe.io._moving import is_of, remove
-from cellseg_pipe.io.levels import choose_version
 from cellseg_pipe.io.ngff import ImageMeta, create_image_pyramid
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.pyramid import downsample_shard
 from cellseg_pipe.io.shards import ShardWriter, Written, read_box
 from cellseg_pipe.ledger import Corrupt, Records, open_batch
 from cellseg_pipe.ledger._files import explained
+from cellseg_pipe.restoration import restored_source
 from cellseg_pipe.stages.batches import batch_of
-from cellseg_pipe.stages.networks import checked_networks
-from cellseg_pipe.stages.paint import paint_grid, unless_there
+from cellseg_pipe.stages.networks import checked_restorer
+from cellseg_pipe.stages.paint import unless_there
 from cellseg_pipe.stages.pixels import source_of_image
-from cellseg_pipe.stages.restored import restored
+from cellseg_pipe.stages.restoring_costs import box_kept_bytes
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.tiling import read_frozen
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import Grid
 
-__all__ = ["publish_restored", "run", "run_shrink", "withdraw_restored"]
+__all__ = ["check_restored", "publish_restored", "run", "run_shrink", "withdraw_restored"]
 
 DTYPE = np.dtype(np.float32)  # what the network that segments sees, to the last bit
 
@@ -54,7 +53,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
     threads : int, optional
         Threads to use.
     """
-    grid, paths = paint_grid(unit), unit.stage("restore")
+    grid, paths = unit.restored_grid, unit.stage("restore")
     keys = batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     with open_batch(paths, batch, keys) as work:
         if work.done:  # and published, perhaps
@@ -62,9 +61,17 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
         _create(unit)
         frozen = read_frozen(unit.stage("plan"))
         numerics = unit.experiment.resources.numerics
-        _, restorer, _ = checked_networks(frozen, numerics=numerics, threads=threads)
-        image, region = source_of_image(frozen.open_image()), frozen.plan.region
-        source = restored(image, frozen.restoring, restorer, threads=threads)
+        restoring, region = frozen.restoring, frozen.plan.region
+        assert restoring is not None  # or nobody would ask for it
+        restorer, other = checked_restorer(frozen, numerics=numerics, threads=threads)
+        source = restored_source(
+            source_of_image(frozen.open_image()),
+            restoring,
+            net=restorer,
+            kept_bytes=box_kept_bytes(restoring, grid.pitch),
+            threads=threads,
+        )
+        told = {"numerics": other} if other else {}
         wanted = np.ones(len(grid), bool) if region is None else region.touched_boxes(grid)
         writer = ShardWriter(paths.restored / "0", threads=threads)
         for number in work.missing:
@@ -76,7 +83,7 @@ def run(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:
                         writer.write_shard(place, values.reshape(place.shape))
                         for place, values in zip(places, pixels, strict=True)
                     ]
-            work.add(number, b"", info={"shards": [_info(one) for one in written]})
+            work.add(number, b"", info={"shards": [_info(one) for one in written], **told})
         work.finish()
 
 
@@ -105,23 +112,37 @@ def run_shrink(unit: UnitRun, *, threads: int | None = None) -> None:
         work.finish()
 
 
+def check_restored(unit: UnitRun) -> None:
+    """Compare the size of every file of the restored image with what its job wrote down.
+
+    Grey values are not read again, as labels are: they take many times the room.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; with its restored image, if it is saved.
+    """
+    if not unit.saves_restored:
+        return
+    store = _store(unit)
+    for level, found, expected in _compared(unit, store):
+        if found != expected:
+            raise Corrupt(
+                f"{unit.name}: level {level} of {store} is not what was written. {_again(unit)}"
+            )
+
+
 def publish_restored(unit: UnitRun) -> None:
-    """Compare every file with what its job wrote down, and publish the restored image.
+    """Bring the restored image to where users look for it, if it is saved.
 
     Parameters
     ----------
     unit : UnitRun
         The unit.
     """
-    paths, store = unit.stage("restore"), _store(unit)
-    for level, found, expected in _compared(unit, store):
-        if found != expected:
-            raise Corrupt(
-                f"{unit.name}: level {level} of {store} is not what was written. Remove"
-                f" {paths.root}, {unit.stage('shrink').root} and {store}, and start again."
-            )
-    published = unit.run.unit(unit.name).restored
-    publish(paths.restored, published, stage_hash=paths.digest)
+    if unit.saves_restored:
+        paths, published = unit.stage("restore"), unit.run.unit(unit.name).restored
+        publish(paths.restored, published, stage_hash=paths.digest)
 
 
 def withdraw_restored(unit: UnitRun) -> None:
@@ -136,39 +157,43 @@ def withdraw_restored(unit: UnitRun) -> None:
     marker = marker_of(published.restored)
     wanted = unit.stage("restore").digest if unit.saves_restored else None
     if marker is not None and marker.get("stage_hash") != wanted:
-        remove(published.restored)
-        for stage in ("restore", "shrink"):
+        for stage in ("shrink", "restore"):
             remove(published.scratch / f"{stage}-{marker.get('stage_hash')}")
+        remove(published.restored)  # last: it tells which folders those were
 
 
 def _store(unit: UnitRun) -> Path:
     """Return where the restored image is: in the making, or published by an earlier audit."""
     paths, published = unit.stage("restore"), unit.run.unit(unit.name).restored
-    if paths.restored.exists() or not is_of(marker_of(published), paths.digest):
-        return paths.restored
-    return published
+    for store in (paths.restored, published):
+        if is_of(marker_of(store), paths.digest):
+            return store
+    raise Corrupt(f"{unit.name}: the restored image is gone, {published}. {_again(unit)}")
 
 
-def _compared(unit: UnitRun, store: Path) -> Iterator[tuple[int, list[Any], list[Any]]]:
-    """Yield level, what is stored, and what was written down, shard by shard."""
-    grid, writer = paint_grid(unit), ShardWriter(store / "0")
+def _again(unit: UnitRun) -> str:
+    """Say how the restored image is made anew."""
+    folders = [str(unit.stage(stage).root) for stage in ("restore", "shrink")]
+    return f"Remove {', '.join(folders)} and start again: it is restored anew."
+
+
+def _compared(unit: UnitRun, store: Path) -> Iterator[tuple[int, list[list[int]], list[list[int]]]]:
+    """Yield level, files and bytes that are stored and that were written, box by box."""
+    grid, writer = unit.restored_grid, ShardWriter(store / "0")
     records = Records(unit.stage("restore"), unit.batches["paint"])
     for number in range(len(grid)):
         if wanted := records.info(number)["shards"]:  # else outside the region
             places = itertools.chain(*(p for _, p in _places(unit, writer, grid.box(number))))
-            yield 0, [_info(writer.stored(place)) for place in places], wanted
+            yield 0, [list(writer.size(place)) for place in places], wanted
     records = Records(unit.stage("shrink"), 1)
     for key, (level, shard) in enumerate(_shards(store)):
-        found = ShardWriter(store / str(level)).stored(shard)
-        yield level, [_info(found)], records.info(key)["shards"]
+        found = ShardWriter(store / str(level)).size(shard)
+        yield level, [list(found)], records.info(key)["shards"]
 
 
 def _create(unit: UnitRun) -> None:
     """Create the store with all its levels, all zero, unless it is there."""
     image, paths = unit.image, unit.stage("restore")
-    given = unit.experiment.output.ngff
-    if given == "auto":
-        given = choose_version(image.shape, unit.n_space, image.n_channels)
     meta = ImageMeta(
         "tc"[not unit.is_series :] + image.spatial[-unit.n_space :],
         unit.label_spacing,
@@ -181,7 +206,7 @@ def _create(unit: UnitRun) -> None:
     with unless_there(paths.restored) as missing:
         if missing:
             array = {"shape": shape, "dtype": DTYPE}
-            create_image_pyramid(paths.restored, meta, array=array, version=given)
+            create_image_pyramid(paths.restored, meta, array=array, version=unit.restored_version)
 
 
 def _with_channel(unit: UnitRun, edges: tuple[int, ...], channel: int) -> tuple[int, ...]:
@@ -231,4 +256,4 @@ def _finish(unit: UnitRun, store: Path) -> None:
 
 
 def _info(written: Written) -> list[int]:
-    return [written.n_files, written.n_bytes, written.crc32]
+    return [written.n_files, written.n_bytes]

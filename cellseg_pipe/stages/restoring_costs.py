@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellseg_pipe.cost import FILES_PER_JOB, Size, StageCost
 from cellseg_pipe.geometry import Box
+from cellseg_pipe.io.levels import SHARD_PX
 from cellseg_pipe.nets.windows import View
 from cellseg_pipe.restoration import KEPT_BYTES, RestorePlan
+from cellseg_pipe.segmentation.memory import BASE_BYTES
 from cellseg_pipe.segmentation.plan import ImageSource, Plan
 from cellseg_pipe.segmentation.scope import windows_needed
 from cellseg_pipe.segmentation.stored import window_keys
 from cellseg_pipe.stages.batches import window_batches
+from cellseg_pipe.tiles import Grid
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.engine import Engine
 
 __all__ = [
     "RESTORING_MEND",
+    "box_kept_bytes",
     "filtering_s",
     "kept_bytes",
     "n_restored",
     "reading_bytes",
-    "saving_cost",
+    "saving_costs",
     "whole_restored_bytes",
 ]
 
@@ -36,8 +41,8 @@ RESTORING_MEND = (
     "Raise resources.memory_gb, give fewer restore.channels or a smaller restore.window_px, or"
     " restore the image beforehand with cellseg restore."
 )
-SAVE_S = 0.05  # per million values, of compressing and of the coarser levels
-SAVED_BYTES = 4 * 4 / 3  # a value with its share of those: noise does not compress
+SAVE_S = 0.05  # per million values, of compressing, and of reading them for coarser levels
+MOST_KEPT_BYTES = 1_000_000_000
 SLACK_PX = 3  # that interpolation reads beyond a box
 
 
@@ -186,7 +191,34 @@ def _met(view: View, box: tuple[float, ...], factors: tuple[float, ...]) -> int:
     return n
 
 
-def saving_cost(restoring: RestorePlan, plan: Plan, size: Size, *, window_s: float) -> StageCost:
+def box_kept_bytes(restoring: RestorePlan, box: Sequence[int]) -> int:
+    """Return up to how many bytes restored windows are kept while a box is written, in parts.
+
+    Parameters
+    ----------
+    restoring : RestorePlan
+        What is done to the image.
+    box : sequence of int
+        Edges of the box.
+
+    Returns
+    -------
+    int
+        All windows that it meets, as far as a usual machine has room; 0 for a filter.
+    """
+    if not restoring.views:
+        return 0
+    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
+    return int(min(one * _n_windows(restoring, _within(restoring, box)), MOST_KEPT_BYTES))
+
+
+def _within(restoring: RestorePlan, box: Sequence[int]) -> tuple[int, ...]:
+    return tuple(min(edge, n) for edge, n in zip(box, restoring.shape, strict=True))
+
+
+def saving_costs(
+    restoring: RestorePlan, plan: Plan, size: Size, *, facts: Mapping[str, Any], grid: Grid
+) -> list[StageCost]:
     """Return what writing the restored image takes.
 
     Parameters
@@ -196,36 +228,53 @@ def saving_cost(restoring: RestorePlan, plan: Plan, size: Size, *, window_s: flo
     plan : Plan
         Of the image, as the segmenting network sees it.
     size : Size
-        What else decides.
-    window_s : float
-        Share of restoring in what a window of that network takes.
+        What else decides; its files are those of the restored image.
+    facts : mapping
+        Of the plan: what restoring took.
+    grid : Grid
+        The boxes that are written.
 
     Returns
     -------
-    StageCost
-        Of level 0; that of the others is little.
+    list of StageCost
+        Of level 0, and of the coarser levels.
     """
-    n_values = math.prod(restoring.shape) * restoring.n_channels
-    edges = zip(size.paint_px, restoring.shape, strict=True)
-    n_boxes = math.prod(math.ceil(n / edge) for edge, n in edges)
-    box = math.prod(min(edge, n) for edge, n in zip(size.paint_px, restoring.shape, strict=True))
+    n_boxes = len(grid) if plan.region is None else int(plan.region.touched_boxes(grid).sum())
+    share = n_boxes / len(grid)
+    n_values = math.prod(restoring.shape) * restoring.n_channels * share
+    if restoring.views:
+        restored_s = facts.get("restored_window_s", 0.0) * n_boxes
+        restored_s *= _n_windows(restoring, _within(restoring, grid.pitch))
+    else:
+        n_windows = sum(int(windows_needed(plan, view).sum()) for view in plan.views)
+        restored_s = facts.get("restoring_window_s", 0.0) * n_windows
+    shard = math.prod(_within(restoring, SHARD_PX[min(len(grid.shape), 3)]))
     on_grid = math.prod(restoring.scale.factors) * len(restoring.channels)
-    n_windows = sum(int(windows_needed(plan, view).sum()) for view in plan.views)
-    n_jobs = size.n_jobs["paint"]
-    return StageCost(
+    n_jobs, start_s = size.n_jobs["paint"], size.rates.network_start_s
+    writing = StageCost(
         stage="restore",
         n_tiles=n_boxes,
         n_jobs=n_jobs,
-        # A job holds what predict does, and a box instead of a window.
+        # A job holds what predict does, and a shard with what it meets instead of a window.
         memory_bytes=round(
-            (size.predict_bytes or 0) + 4 * ARRAYS * box * (restoring.n_channels + on_grid)
+            (size.predict_bytes or 0)
+            + box_kept_bytes(restoring, grid.pitch)
+            + 4 * ARRAYS * shard * (restoring.n_channels + on_grid)
         ),
-        seconds=window_s * n_windows
-        + SAVE_S * n_values / 1e6
-        + n_jobs * size.rates.network_start_s,
-        disk_bytes=round(SAVED_BYTES * n_values),
-        n_files=size.n_files * restoring.n_channels + FILES_PER_JOB * n_jobs,
+        seconds=restored_s + SAVE_S * n_values / 1e6 + n_jobs * start_s,
+        disk_bytes=round(4 * n_values),  # noise does not compress
+        n_files=math.ceil(size.n_files * share) + FILES_PER_JOB * n_jobs,
     )
+    shrinking = dataclasses.replace(
+        writing,
+        stage="shrink",
+        n_jobs=1,
+        memory_bytes=BASE_BYTES + 4 * ARRAYS * shard,
+        seconds=SAVE_S * n_values / 1e6 + size.rates.start_s,
+        disk_bytes=round(4 * n_values / 3),
+        n_files=FILES_PER_JOB,
+    )
+    return [writing, shrinking]
 
 
 def filtering_s(source: ImageSource, plan: Plan) -> float:

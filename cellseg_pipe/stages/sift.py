@@ -157,5 +157,5 @@ def withdraw_sifted(unit: UnitRun) -> None:
     marker = marker_of(published.sifted)
     wanted = unit.stage("sift").digest if unit.experiment.qc.labels else None
     if marker is not None and marker.get("stage_hash") != wanted:
-        remove(published.sifted)
         remove(published.scratch / f"sift-{marker.get('stage_hash')}")
+        remove(published.sifted)  # last: it tells which folder that was

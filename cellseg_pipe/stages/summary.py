@@ -107,12 +107,12 @@ def _check_published(layout: RunLayout, name: str) -> None:
 
 
 def _made_by(layout: RunLayout, name: str) -> str:
-    """Return the folders without which all labels of a unit are made again."""
+    """Return the folders without which all stores of a unit are made again."""
     for stage in layout.bundles:
         if name in stage.images:
             return str(layout.files(SMALL, stage.name).root)
     stages = _stages(layout, name)
-    painted = [s for s in stages if s == "paint" or s.startswith("level")]
+    painted = [s for s in stages if s in ("paint", "restore", "shrink") or s.startswith("level")]
     return ", ".join(str(layout.files(name, stage).root) for stage in painted)
 
 

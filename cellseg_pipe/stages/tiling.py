@@ -36,7 +36,7 @@ from cellseg_pipe.stages._blocks import look_grid
 from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
-from cellseg_pipe.stages.restoring_costs import saving_cost
+from cellseg_pipe.stages.restoring_costs import saving_costs
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.tiles import TilePlan, morton_order
 
@@ -259,11 +259,14 @@ def predicted(
         rates=Rates(**measured),
     )
     costs = [dataclasses.asdict(cost) for cost in stage_costs(plan, tiles, size)]
-    if unit.saves_restored:
-        restoring = restore_plan_from_json(facts["restoring"])
-        share_s = facts.get("restoring_window_s", 0.0)
-        saving = saving_cost(restoring, plan, size, window_s=share_s)
-        costs.append(dataclasses.asdict(saving))
+    if "restoring" in facts and unit.part is None:  # it may be saved later
+        restoring, grid = restore_plan_from_json(facts["restoring"]), unit.restored_grid
+        n_files = count_files(
+            unit.image.shape, unit.n_space, unit.image.n_channels, version=unit.restored_version
+        )
+        more = dataclasses.replace(size, n_files=n_files)
+        saving = saving_costs(restoring, plan, more, facts=facts, grid=grid)
+        costs += [dataclasses.asdict(cost) for cost in saving]
     if not unit.parts:
         return costs
     costs = [cost for cost in costs if cost["stage"] not in OF_CLASSES]

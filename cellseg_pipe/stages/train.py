@@ -73,9 +73,9 @@ def run(plan: TrainingPlan, *, device: str = "auto", threads: int | None = None)
         if joint.rank() == 0:
             joint.wait()
         best = _train(job, device)
-        if joint.rank() == 0:
-            results.finish(job, best, device=device)
-        joint.wait()
+        first = joint.rank() == 0
+    if first:  # alone: to wait for it the others have a time limit
+        results.finish(job, best, device=device)
     return best
 
 

@@ -225,6 +225,19 @@ class UnitRun:
         return first is not None and first.save and not self.sources and self.part is None
 
     @property
+    def restored_version(self) -> Version:
+        """Of the OME-Zarr format of the restored image, which has channels."""
+        given = self.experiment.output.ngff
+        if given != "auto":
+            return given
+        return choose_version(self.image.shape, self.n_space, self.image.n_channels)
+
+    @property
+    def restored_grid(self) -> Grid:
+        """The boxes of the restored image that are written at once: wide, as windows are."""
+        return Grid(self.image.shape, PAINT_PX["planes"] if self.mode == "3d" else self.paint_px)
+
+    @property
     def n_levels(self) -> int:
         """Levels of the labels."""
         return len(level_factors(self.image.shape[-self.n_space :], self.label_spacing))

@@ -3,7 +3,10 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.io.pyramid import downsample
 from cellseg_pipe.io.validate import validate
 from cellseg_pipe.ledger import Batch, Corrupt
-from cellseg_pipe.stages import audit
+from cellseg_pipe.stages import audit, restored_store
+from cellseg_pipe.stages.audit import Incomplete
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline.test_restore import (
@@ -160,7 +164,9 @@ def test_what_was_changed_is_noticed(tmp_path):
             run_job(unit, job.stage, batch=job.batch)
     array = zarr.open_group(str(unit.stage("restore").restored), mode="r+")["0"]
     array[0, 100:110, 100:110] = 3
-    with pytest.raises(Corrupt, match="level 0 of .* is not what was written. Remove .*restore-"):
+    with pytest.raises(
+        Corrupt, match="level 0 of .* is not what was written. Remove .*restore-.*shrink-"
+    ):
         audit.run(unit)
 
 
@@ -179,6 +185,40 @@ def test_it_comes_and_goes_with_the_setting(tmp_path):
         assert shards_of(tmp_path / "out" / "a") == labels
 
 
+def test_one_that_was_removed_is_made_again_as_the_message_says(tmp_path):
+    chosen = chosen_of(tmp_path, "2d", restoring(tmp_path, "median", save=True))
+    run(chosen)
+    shutil.rmtree(store_of(tmp_path))
+    with pytest.raises(Incomplete, match="was published and is gone. Remove ") as told:
+        run(chosen)
+    for path in re.findall(r"/\S+?-[0-9a-f]{12}(?:/audit.json)?(?=[, ])", str(told.value)):
+        shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+    run(chosen)
+    assert store_of(tmp_path).exists()
+
+
+def test_killed_while_it_is_taken_back(tmp_path):
+    section = restoring(tmp_path, "median")
+    run(chosen_of(tmp_path, "2d", section | {"save": True}))
+    config = config_of(chosen_of(tmp_path, "2d", section), tmp_path / "a.yaml")
+    assert killed_run(config, "", (die_while_removing, 2), str(tmp_path / "log"))
+    run(chosen_of(tmp_path, "2d", section | {"save": True}))
+    np.testing.assert_array_equal(levels_of(store_of(tmp_path))[0][0], expected("2d", section))
+
+
+def die_while_removing(n):
+    """Kill the process when it has removed so many folders of the restored image."""
+    real, gone = restored_store.remove, []
+
+    def remove(path):
+        real(path)
+        gone.append(path)
+        if len(gone) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    restored_store.remove = remove
+
+
 def test_other_settings_replace_it(tmp_path):
     for size in (3, 5):
         section = METHODS["median"] | {"size_px": size}
@@ -193,7 +233,10 @@ def test_it_is_among_what_a_run_will_take(tmp_path):
     planned = json.loads(unit.stage("tiles").plan.read_text())
     costs = {cost["stage"]: cost for cost in planned["predicted"]}
     files = [file for file in store_of(tmp_path).rglob("*") if file.is_file()]
-    assert costs["restore"]["disk_bytes"] >= sum(file.stat().st_size for file in files) / 2
+    told = sum(costs[stage]["disk_bytes"] for stage in ("restore", "shrink"))
+    assert sum(file.stat().st_size for file in files) / 2 < told
+    run(chosen_of(tmp_path, "2d", restoring(tmp_path, "median")))  # it may be saved later
+    assert json.loads(unit.stage("tiles").plan.read_text()) == planned
     assert costs["restore"]["memory_bytes"] > costs["predict"]["memory_bytes"]
     said = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert said["units"]["a"]["restore"]["method"] == "median"

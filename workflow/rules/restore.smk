@@ -27,6 +27,7 @@ rule shrink:
         RUN.log("shrink"),
     benchmark:
         RUN.benchmark("shrink")
+    threads: RUN.threads("shrink")
     resources:
         **RUN.resources("shrink"),
     params:
