@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Room:
     free_bytes, free_files : int or None
         Of the file system; None for files where it does not count them.
     quota_bytes, quota_files : int or None
-        That the user's quota leaves; None where there is none.
+        That the quotas of the user and of the folder's group leave; None where there is none.
     """
 
     folder: Path
@@ -91,14 +92,26 @@ def room_in(folder: Path | str) -> Room:
     while not folder.exists():
         folder = folder.parent
     there = os.statvfs(folder)
-    quota = _lustre_quota(folder) or _quota(folder) or (None, None)
+    quotas = [
+        _lustre_quota(folder, *owner) or _quota(folder, *owner) or (None, None)
+        for owner in (("-u", str(os.getuid())), ("-g", _group_of(folder)))
+    ]
+    least = (
+        min((n for n in left if n is not None), default=None) for left in zip(*quotas, strict=True)
+    )
     n_files = there.f_favail if there.f_files else None
-    return Room(folder, there.f_bavail * there.f_frsize, n_files, *quota)
+    return Room(folder, there.f_bavail * there.f_frsize, n_files, *least)
 
 
-def _lustre_quota(folder: Path) -> tuple[int | None, int | None] | None:
-    """Return what a quota of Lustre leaves; None where that is not known."""
-    lines = _said("lfs", "quota", "-q", "-u", str(os.getuid()), str(folder))
+def _group_of(folder: Path) -> str:
+    """Return the number of the group that new files in a folder get."""
+    there = os.stat(folder)
+    return str(there.st_gid if there.st_mode & stat.S_ISGID else os.getgid())
+
+
+def _lustre_quota(folder: Path, kind: str, number: str) -> tuple[int | None, int | None] | None:
+    """Return what a quota of Lustre leaves a user or group; None where that is not known."""
+    lines = _said("lfs", "quota", "-q", kind, number, str(folder))
     # Behind a long name the numbers begin a new line.
     words = [word for line in lines for word in line]
     first = next((n for n, word in enumerate(words) if word.rstrip("*").isdigit()), 0)
@@ -109,10 +122,11 @@ def _lustre_quota(folder: Path) -> tuple[int | None, int | None] | None:
     return None
 
 
-def _quota(folder: Path) -> tuple[int | None, int | None] | None:
+def _quota(folder: Path, kind: str, number: str) -> tuple[int | None, int | None] | None:
     """Return what a quota of the file system leaves; None where that is not known."""
     device = _device_of(folder)
-    for words in _said("quota", "-w"):
+    # Of a user it is asked without a number, which not all may ask for.
+    for words in _said("quota", "-w", *([kind, number] if kind == "-g" else [])):
         if len(words) >= 7 and words[0] == device:
             return _left(words[1:])
     return None

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from cellseg_pipe.io.tables import read_table
@@ -16,6 +18,7 @@ from cellseg_pipe.stages import _digests, audit, measure, networks, paint, table
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.layout import layout_of
 from cellseg_pipe.stages.opened import unit_runs
+from cellseg_pipe.stages.room import Room
 from cellseg_pipe.stages.tiling import read_tiling
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import (
@@ -394,3 +397,19 @@ def test_labels_in_the_image_do_not_change_it(tmp_path, version):
     inside = zarr.open_array(str(store / "labels" / "nuclei" / "0"), mode="r")
     np.testing.assert_array_equal(inside[...], published(chosen, "a")[0])
     assert run(chosen) == []
+
+
+def test_a_copy_that_does_not_fit_is_refused_before_it_is_begun(tmp_path, picture, monkeypatch):
+    path = tmp_path / "one_strip.tif"
+    tifffile.imwrite(path, tifffile.imread(picture), compression="zlib")
+    monkeypatch.setattr("cellseg_pipe.stages.unit.READ_WHOLE_BYTES", 0)
+    there = Room(tmp_path, free_bytes=1000, free_files=None)
+    monkeypatch.setattr("cellseg_pipe.stages.prepare.room_in", lambda folder: there)
+    chosen = chosen_of(tmp_path, path)
+    unit = only_unit(chosen)
+    with pytest.raises(ValueError, match=r"the disk has 0\.00 GB"):
+        run_job(unit, "prepare", batch=0)
+    assert not unit.copy.exists()
+    there = replace(there, free_bytes=10**9)
+    run_job(unit, "prepare", batch=0)
+    assert unit.copy.exists()

@@ -74,6 +74,26 @@ def test_lustre_breaks_the_line_after_a_long_name(tmp_path, programs):
     assert (found.quota_bytes, found.quota_files) == (100 * 1024, 3)
 
 
+GROUP = """#!/bin/sh
+case "$*" in
+    *"-g {gid}"*) echo "/lustre 100 200 160 - 7 10 50 -" ;;
+    *) echo "/lustre 100 500 500 - 7 9 9 -" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("inherited", [True, False])
+def test_the_group_of_the_folder_has_a_quota_too(tmp_path, programs, inherited):
+    """Of bytes the group has less left, of files the user."""
+    programs(lfs=("", 0))
+    if inherited:
+        tmp_path.chmod(tmp_path.stat().st_mode | stat.S_ISGID)
+    gid = tmp_path.stat().st_gid if inherited else os.getgid()
+    (tmp_path / "bin" / "lfs").write_text(GROUP.format(gid=gid))
+    found = room_in(tmp_path)
+    assert (found.quota_bytes, found.quota_files) == (60 * 1024, 2)
+
+
 def test_a_program_that_fails_is_no_quota(tmp_path, programs):
     programs(lfs=("not a Lustre file system\n", 2), quota=("", 1))
     assert room_in(tmp_path).quota_bytes is None
