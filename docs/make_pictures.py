@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+import cellseg_pipe as cs
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.plot import distinct_colors, outlines
 from cellseg_pipe.synth import PRESETS, Spec, render
+from cellseg_pipe.training.degrade import with_photons
 
 TILE_PX = 240
 GAP_PX = 4
 CAPTION_PX = 16
 COLUMNS = 2
+FIELD_PX, PHOTONS = 4096, 3.0  # of the restored field; at full brightness
 LAYERS = 3  # image, outlines, fill
 
 
@@ -73,6 +76,29 @@ def demo(report: Path) -> Image.Image:
     return row.crop((0, 0, LAYERS * row.height + (LAYERS - 1) * GAP_PX, row.height))
 
 
+def restored() -> Image.Image:
+    """Return a field of few photons as it is, restored, and without noise; below, across a seam."""
+    clear = dataclasses.replace(PRESETS["nuclei"], photons=1e12, read_noise_photons=0.0)
+    spec = dataclasses.replace(clear, shape=(FIELD_PX, FIELD_PX), seed=3)
+    light = (render(spec, Box.of(spec.shape)).image[0].astype(np.float32) - 100) / spec.level
+    noisy = with_photons(light, PHOTONS, np.random.default_rng(0))
+    found = cs.restore(noisy, axes="yx", diameter_px=spec.diameter_px)
+    # Where a window ends and the next one begins, as far as the network's grid is from the image's.
+    lattice, scale = found.plan.views[0].lattice, found.plan.scale.factors[0]
+    seam = int(4 * (lattice.edge[0] - lattice.overlap[0] / 2) / scale)
+    part = slice(seam - TILE_PX // 2, seam + TILE_PX // 2)
+    step = FIELD_PX // TILE_PX
+    side = FIELD_PX // step
+    canvas = Image.new("RGB", (3 * side + 2 * GAP_PX, side + TILE_PX + GAP_PX), "white")
+    low, high = np.percentile(light, [0.5, 99.8])
+    for column, seen in enumerate((noisy, found.pixels, light)):
+        grey = (255 * np.clip((seen - low) / (high - low), 0, 1) ** 0.8).astype(np.uint8)
+        small = Image.fromarray(grey).resize((side, side), Image.Resampling.BOX)
+        canvas.paste(small, (column * (side + GAP_PX), 0))
+        canvas.paste(Image.fromarray(grey[part, part]), (column * (side + GAP_PX), side + GAP_PX))
+    return canvas
+
+
 def save(picture: Image.Image, name: str) -> None:
     """Write a picture beside this script; a palette keeps it small: noise does not compress."""
     path = Path(__file__).parent / "images" / name
@@ -91,6 +117,7 @@ def main() -> None:
         )
     }
     save(sheet({**PRESETS, **extra}), "synth.png")
+    save(restored(), "restored.png")
     report = Path(__file__).parents[1] / "demo" / "results-2d" / "report"
     if report.exists():
         save(demo(report), "demo.png")

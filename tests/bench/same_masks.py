@@ -3,8 +3,10 @@
 `.venv/bin/python tests/bench/same_masks.py [--peer-python PYTHON]` prints rows for
 docs/benchmarks.md. Rendered images of 2048 px, and with CELLSEG_DATA the single-channel test images
 of config/training/split.csv; each at its true diameter. The peer keeps its defaults, ours are the
-same but for the windows (512 px). AP is that of our cells with the peer's as the truth, counted
-over all images of a row, and the mean AP of both on the truth.
+same but for the windows (512 px). With `--one-window` both see rendered images of one window each,
+so that no window cuts them otherwise; then our bfloat16 is compared with our float32. AP is that of
+our cells with the peer's as the truth, counted over all images of a row, and the mean AP of both on
+the truth.
 """
 
 import argparse
@@ -26,6 +28,9 @@ import networks  # noqa: E402
 
 MODEL = ROOT / "cellseg_pipe" / "models" / "generalist.safetensors"
 EDGE = 2048
+WINDOW, PEER_WINDOW = 512, 224
+# Of images of one window: edge on the network's grid, whole for all diameters; and how many.
+ONE_WINDOW, NETWORK_PX, N_SMALL = 495, 18, 4
 # name: preset, diameter, our channels; the peer counts them from 1, with 0 for none
 RENDERED = {
     "rendered nuclei of 18 px": ("nuclei", 18, (0,)),
@@ -48,14 +53,16 @@ class Picture:
     channels: tuple[int, ...]
 
 
-def rendered():
+def rendered(one_window):
     from cellseg_pipe.geometry import Box
     from cellseg_pipe.synth import PRESETS, render
 
     for name, (preset, diameter, channels) in RENDERED.items():
-        spec = replace(PRESETS[preset], shape=(EDGE, EDGE), seed=5, diameter_px=diameter)
-        piece = render(spec, Box.of(spec.shape))
-        yield Picture(name, piece.image, piece.labels, diameter, channels)
+        edge = ONE_WINDOW * diameter // NETWORK_PX if one_window else EDGE
+        for seed in range(5, 5 + (N_SMALL if one_window else 1)):
+            spec = replace(PRESETS[preset], shape=(edge, edge), seed=seed, diameter_px=diameter)
+            piece = render(spec, Box.of(spec.shape))
+            yield Picture(name, piece.image, piece.labels, diameter, channels)
 
 
 def real(data):
@@ -75,14 +82,13 @@ def ours(picture, **settings):
         model=str(MODEL),
         channels=list(picture.channels),
         diameter_px=picture.diameter_px,
-        **MATCHED,
-        **settings,
+        **MATCHED | settings,
     ).labels
 
 
 def peer(source, target):
     """Segment pickled pictures, in the peer's environment."""
-    state, diameter, pictures = pickle.loads(source.read_bytes())
+    state, diameter, bsize, pictures = pickle.loads(source.read_bytes())
     model = networks.peer_model(state)
     model.diam_mean = diameter
     found = []
@@ -94,61 +100,91 @@ def peer(source, target):
             channels=[0, 0] if one else [first, second],
             channel_axis=None if one else 0,
             diameter=px,
+            bsize=bsize,
         )
         found.append(masks.astype(np.uint32))
     target.write_bytes(pickle.dumps(found))
 
 
-def peers(pictures, python):
+def peers(pictures, python, bsize):
     from cellseg_pipe.nets.checkpoint import load
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in", Path(folder) / "out"
         plain = [(p.image.astype(np.float32), p.diameter_px, p.channels) for p in pictures]
         weights = networks.wide_net(MODEL), float(load(MODEL).info.diameter_px)
-        source.write_bytes(pickle.dumps((*weights, plain)))
+        source.write_bytes(pickle.dumps((*weights, bsize, plain)))
         subprocess.run([python, __file__, "--as-peer", source, target], check=True)
         return pickle.loads(target.read_bytes())
+
+
+def agreement(found, others):
+    """Return the AP of one kind of masks with the other as the truth, over all images."""
+    from cellseg_pipe import evaluate
+
+    matched = dict.fromkeys((0.5, 0.75, 0.9), 0.0)
+    n_both = sum(count(masks) for masks in (*found, *others))
+    for mine, other in zip(found, others, strict=True):
+        n = count(mine) + count(other)
+        for threshold, ap in evaluate(mine, other).ap.items():
+            if threshold in matched and n:
+                matched[threshold] += ap * n / (1 + ap)  # of ap = both / (all - both)
+    return {t: both / (n_both - both) for t, both in matched.items()}
+
+
+def count(masks):
+    return len(np.unique(masks)) - 1
 
 
 def row_of(name, found, theirs, pictures):
     from cellseg_pipe import evaluate
 
-    matched = {t: 0 for t in (0.5, 0.75)}
-    n_ours, n_theirs = (sum(len(np.unique(m)) - 1 for m in masks) for masks in (found, theirs))
-    for mine, other in zip(found, theirs, strict=True):
-        n_both = len(np.unique(mine)) + len(np.unique(other)) - 2
-        for threshold, ap in evaluate(mine, other).ap.items():
-            if threshold in matched and n_both:
-                matched[threshold] += ap * n_both / (1 + ap)  # of ap = both / (all - both)
-    same = [both / (n_ours + n_theirs - both) for both in matched.values()]
+    same = agreement(found, theirs)
+    n_theirs, n_ours = (sum(map(count, masks)) for masks in (theirs, found))
     truths = [
         np.nanmean([evaluate(m, p.truth).ap[0.5] for m, p in zip(masks, pictures, strict=True)])
         for masks in (found, theirs)
     ]
     return (
-        f"| {name} | {len(found)} | {n_theirs} | {n_ours} | {same[0]:.4f} | {same[1]:.4f} |"
+        f"| {name} | {len(found)} | {n_theirs} | {n_ours} | {same[0.5]:.4f} | {same[0.75]:.4f} |"
         f" {truths[0]:.3f} | {truths[1]:.3f} |"
     )
+
+
+def halved(name, found, pictures):
+    """Return a row of how far bfloat16 gives the cells of float32."""
+    half = [ours(p, window_px=WINDOW, precision="bf16") for p in pictures]
+    same = agreement(half, found)
+    counts = [sum(map(count, masks)) for masks in (found, half)]
+    return f"| {name} | {counts[0]} | {counts[1]} | {same[0.75]:.4f} | {same[0.9]:.4f} |"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", type=Path, default=ROOT / ".venv-peer" / "bin" / "python")
     parser.add_argument("--as-peer", type=Path, nargs=2)
-    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--window", type=int, default=WINDOW)
+    parser.add_argument("--one-window", action="store_true")
     parser.add_argument("--only", default="")
     asked = parser.parse_args()
     if asked.as_peer:
         return peer(*asked.as_peer)
     data = os.environ.get("CELLSEG_DATA")
-    pictures = [*rendered(), *(real(Path(data)) if data else ())]
+    one = asked.one_window
+    pictures = [*rendered(one), *(real(Path(data)) if data and not one else ())]
     pictures = [p for p in pictures if asked.only in p.row]
-    theirs = peers(pictures, asked.peer_python)
+    theirs = peers(pictures, asked.peer_python, WINDOW if one else PEER_WINDOW)
     found = [ours(p, window_px=asked.window) for p in pictures]
-    for name in dict.fromkeys(p.row for p in pictures):
-        of = [i for i, p in enumerate(pictures) if p.row == name]
-        print(row_of(name, *([those[i] for i in of] for those in (found, theirs, pictures))))
+    rows = [
+        (name, *([those[i] for i, p in enumerate(pictures) if p.row == name] for those in both))
+        for both in [(found, theirs, pictures)]
+        for name in dict.fromkeys(p.row for p in pictures)
+    ]
+    for row in rows:
+        print(row_of(*row))
+    if one:  # bfloat16 beside float32: cells of both, AP .75 and .9
+        for name, mine, _, some in rows:
+            print(halved(name, mine, some))
     return None
 
 
