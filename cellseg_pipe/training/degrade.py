@@ -12,7 +12,7 @@ from scipy import ndimage
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import resample
 
-__all__ = ["LAWS", "Law", "blurred", "coarse", "degraded", "enlarged", "with_photons"]
+__all__ = ["CLEAR", "LAWS", "Law", "blurred", "coarse", "degraded", "enlarged", "with_photons"]
 
 PHOTONS_SHAPE = 4.0  # of the gamma law of photons
 BLUR_DIAMETER_PX = 30.0  # of the cells that a sigma is told for
@@ -49,11 +49,12 @@ class Law:
 DENOISE = Law(0.8, 0.0, 0.0, 0.7)
 DEBLUR = Law(0.8, 0.8, 0.0, 0.1, 10.0)
 UPSAMPLE = Law(0.8, 0.8, 0.8, 0.03, 5.0)
+CLEAR = Law(0.0, 0.0, 0.0, 1.0)  # or a network that is asked for anything changes what is good
 LAWS: dict[str, tuple[Law, ...]] = {
     "denoise": (DENOISE,),
     "deblur": (DEBLUR,),
     "upsample": (UPSAMPLE,),
-    "one-click": (DENOISE, DEBLUR, UPSAMPLE),
+    "one-click": (DENOISE, DENOISE, DEBLUR, UPSAMPLE, CLEAR),
     "aniso": (Law(0.8, 0.8, 0.8, 0.1, 10.0, one_axis=True),),
 }
 
