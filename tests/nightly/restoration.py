@@ -17,7 +17,6 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,28 +41,29 @@ DRAWS, TAILS = 2000, (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Ways:
-    """How cells are found, by a letter each: from noisy light and a diameter to labels."""
+    """How cells are found, by a letter each."""
 
     restorer: Engine
     clean: Engine
     noisy: Engine | None
 
-    def all(self) -> dict[str, Callable[[NDArray, float], NDArray]]:
-        """Return the ways that there are models for."""
+    def all(self) -> dict[str, tuple[str, Engine]]:
+        """Return what is done to an image and what segments it, by way that there are models for."""
         ways = {
-            "A": lambda light, px: segmented(light, self.clean, px),
-            "B gaussian": lambda light, px: segmented(filtered(light, "gaussian"), self.clean, px),
-            "B median": lambda light, px: segmented(filtered(light, "median"), self.clean, px),
-            "C": lambda light, px: segmented(self.restored(light, px), self.clean, px),
+            "A": ("nothing", self.clean),
+            "B gaussian": ("gaussian", self.clean),
+            "B median": ("median", self.clean),
+            "C": ("restored", self.clean),
         }
         if self.noisy is not None:
-            ways["D"] = lambda light, px: segmented(light, self.noisy, px)
-            ways["E"] = lambda light, px: segmented(self.restored(light, px), self.noisy, px)
+            ways |= {"D": ("nothing", self.noisy), "E": ("restored", self.noisy)}
         return ways
 
-    def restored(self, light: NDArray, px: float) -> NDArray:
-        """Return a restored image on its own grid."""
-        return cs.restore(light, axes="yx", model=self.restorer, diameter_px=px).pixels
+    def seen(self, how: str, light: NDArray, px: float) -> NDArray:
+        """Return an image after what is done to it, on its own grid."""
+        if how == "restored":
+            return cs.restore(light, axes="yx", model=self.restorer, diameter_px=px).pixels
+        return light if how == "nothing" else filtered(light, how)
 
 
 def segmented(light: NDArray, engine: Engine, px: float) -> NDArray:
@@ -100,15 +100,18 @@ def noisy(light: NDArray[np.float32], photons: float, name: str) -> NDArray[np.f
     return with_photons(light, photons, np.random.default_rng(seed))
 
 
-def scores(ways: dict[str, Callable], some: list[Image]) -> dict[float, dict[str, NDArray]]:
+def scores(ways: Ways, some: list[Image]) -> dict[float, dict[str, NDArray]]:
     """Return the AP at IoU .5 of each image, by photons and way."""
     found: dict[float, dict[str, NDArray]] = {}
     for photons in PHOTONS:
-        rows: dict[str, list[float]] = {name: [] for name in ways}
+        rows: dict[str, list[float]] = {name: [] for name in ways.all()}
         for image in some:
-            light = noisy(light_of(image), photons, image.pair.image)
-            for name, way in ways.items():
-                labels = way(light, image.diameter_px)
+            light, px = noisy(light_of(image), photons, image.pair.image), image.diameter_px
+            seen: dict[str, NDArray] = {}
+            for name, (how, engine) in ways.all().items():
+                if how not in seen:
+                    seen[how] = ways.seen(how, light, px)
+                labels = segmented(seen[how], engine, px)
                 rows[name].append(cs.evaluate(labels, image.truth).ap[0.5])
         found[photons] = {name: np.array(row) for name, row in rows.items()}
         print(photons, {name: f"{row.mean():.3f}" for name, row in found[photons].items()})
@@ -162,7 +165,7 @@ def statistics(ways: Ways) -> list[str]:
     ]
     for photons in PHOTONS[:-1]:
         light = noisy(truth, photons, "synthetic")
-        restored = ways.restored(light, spec.diameter_px)
+        restored = ways.seen("restored", light, spec.diameter_px)
         for name, seen in (("noisy", light), ("restored", restored)):
             lines.append(f"| {name} | {photons:g} | {numbers(seen, truth)} |")
     return lines
@@ -180,11 +183,11 @@ def speed(ways: Ways) -> str:
     spec = replace(PRESETS["nuclei"], shape=(1024, 1024), seed=5)
     image = render(spec, Box.of(spec.shape)).image[0].astype(np.float32)
     timed = []
-    for way in ("A", "C"):
-        run = ways.all()[way]
-        run(image[:256, :256], spec.diameter_px)
-        began = time.perf_counter()
-        run(image, spec.diameter_px)
+    px = spec.diameter_px
+    for how in ("nothing", "restored"):
+        for part in (image[:256, :256], image):  # the first loads what is compiled
+            began = time.perf_counter()
+            segmented(ways.seen(how, part, px), ways.clean, px)
         timed.append(time.perf_counter() - began)
     return (
         f"Restoring and segmenting 1024 x 1024 px takes {timed[1] / timed[0]:.2f} times as long as"
@@ -211,7 +214,7 @@ def section(ways: Ways, some: list[Image]) -> list[str]:
         )
     else:
         told.append(f"D: the segmenter `{ways.noisy.name}`, trained with noise. E: D, restored.")
-    told += ["", *tables(scores(ways.all(), some), groups)]
+    told += ["", *tables(scores(ways, some), groups)]
     told += ["", "Differences are paired by image; 95 % intervals are of a bootstrap over groups."]
     told += ["", "### Grey values", "A synthetic image whose light is known.", ""]
     return [*told, *statistics(ways), "", "### Time", speed(ways)]

@@ -154,7 +154,7 @@ def measured(mode, seams, n_cells, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, default=2_000_000)
+    parser.add_argument("--cells", type=int, default=800_000)
     parser.add_argument("--folder", type=Path, help="for what is simulated; removed after")
     asked = parser.parse_args()
     right = True
