@@ -48,7 +48,7 @@ class Ways:
     noisy: Engine | None
 
     def all(self) -> dict[str, tuple[str, Engine]]:
-        """Return what is done to an image and what segments it, by way that there are models for."""
+        """Return what is done to an image and what segments it, by the letter of the way."""
         ways = {
             "A": ("nothing", self.clean),
             "B gaussian": ("gaussian", self.clean),

@@ -1,11 +1,13 @@
 """Tiles joined by IoU: cells wider than halos, numbered, painted, measured and listed."""
 
+import json
 import random
 from functools import cache
 
 import numpy as np
 import pytest
 
+from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.kernels import iou_of, overlap_pairs
 from tests.pipeline.test_tiled_equals_whole import CASES, WINDOWS, case
 from tests.pipeline.worker import (
@@ -102,3 +104,30 @@ def test_narrow_halos_duplicate_nothing(tmp_path, pool, name):
     found = np.unique(pairs[pairs.iou >= 0.5].right)
     assert len(found) >= 0.8 * whole.n_cells
     assert len(table["label"]) <= 1.1 * whole.n_cells + 1
+
+
+def test_refused_links_are_listed_where_they_lie(tmp_path):
+    core, halo = NARROW["planes"]
+    chosen = started(tmp_path, "planes", {"core_px": core, "halo_px": halo})
+    run(chosen)
+    said = json.loads((tmp_path / "out" / "summary.json").read_text())["units"]["a"]["joined"]
+    found = read_table(tmp_path / "out" / "a" / "conflicts.parquet")
+    assert len(found["iou"]) == said["conflicts"] > 0
+    assert (np.diff(found["iou"]) <= 0).all() and found["iou"].min() >= 0.5  # the best first
+    assert (found["tile_a"] != found["tile_b"]).all()
+    labels, _ = published(chosen, "a")
+    for side in "ab":
+        place = np.stack([found[f"{axis}_{side}_px"] for axis in "zyx"], axis=1).astype(int)
+        assert (place >= 0).all() and (place < labels.shape).all()
+        painted = found[f"label_{side}"] > 0
+        assert painted.any()
+        for label, (z, y, x) in zip(found[f"label_{side}"][painted], place[painted], strict=True):
+            near = labels[z, max(y - 9, 0) : y + 10, max(x - 9, 0) : x + 10]
+            assert label in near
+
+
+def test_a_run_with_nothing_to_join_lists_nothing(tmp_path):
+    chosen = started(tmp_path, "2d", {"core_px": 40, "halo_px": 14})
+    run(chosen)
+    found = read_table(tmp_path / "out" / "a" / "conflicts.parquet")
+    assert list(found)[:2] == ["tile_a", "label_a"] and len(found["iou"]) == 0
