@@ -159,7 +159,9 @@ class CpuNet:
         y = torch.empty(len(x), self.architecture.n_outputs, *x.shape[2:])
         style = torch.empty(len(x), self.architecture.widths[-1])
         for i, sample in enumerate(x.split(1) if len(x) else ()):
-            sample = sample.to(self.dtype).contiguous(memory_format=LAYOUT[sample.ndim - 2])
+            # One channel is contiguous in any layout: by name, or all maps get the slow one.
+            made = torch.empty_like(sample, dtype=self.dtype, memory_format=LAYOUT[sample.ndim - 2])
+            sample = made.copy_(sample)
             y[i : i + 1], style[i : i + 1] = self.compute(sample)
         return y, style
 
