@@ -158,8 +158,8 @@ def test_a_png_larger_than_pillow_takes(tmp_path):
 
 
 def test_geojson_is_strict_json(tmp_path):
-    from cellseg_pipe.io.rois import write_geojson
+    from cellseg_pipe.io.rois import polygons_of, write_geojson
 
-    write_geojson(tmp_path / "a.geojson", LABELS)
+    write_geojson(tmp_path / "a.geojson", polygons_of(LABELS))
     found = json.loads((tmp_path / "a.geojson").read_text(), parse_constant=pytest.fail)
     assert found["type"] == "FeatureCollection" and len(found["features"]) == 2
