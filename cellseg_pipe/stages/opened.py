@@ -11,6 +11,7 @@ from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.qc.rules import check_limits, limits_of
 from cellseg_pipe.segmentation.fields import check_mode
+from cellseg_pipe.stages._blocks import cores_said
 from cellseg_pipe.stages.region import check_region
 from cellseg_pipe.stages.restored import check_restoring
 from cellseg_pipe.stages.unit import UnitRun, unit_of_image
@@ -136,10 +137,20 @@ def open_unit(
     _check_series(found)
     _check_classes(found)
     _check_export(found)
+    _check_cores(found)
     check_restoring(found)
     for rules in (experiment.qc.flag, experiment.qc.drop):
         check_limits(limits_of(rules), spacing_um=found.spacing_um)
     return found
+
+
+def _check_cores(unit: UnitRun) -> None:
+    said, seams = unit.experiment.tiles.core_px, unit.experiment.stitch.seams
+    if said != "auto":
+        try:
+            cores_said(said, unit.mode, seams=seams)
+        except ValueError as error:
+            raise ValueError(f"{unit.name}: {error}") from error
 
 
 def _check_export(unit: UnitRun) -> None:

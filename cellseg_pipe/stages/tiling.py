@@ -32,7 +32,7 @@ from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import cores_needed
 from cellseg_pipe.segmentation.settings import CELL_SETTINGS
 from cellseg_pipe.segmentation.tiled import BLOCK_PX, halo_px
-from cellseg_pipe.stages._blocks import look_grid
+from cellseg_pipe.stages._blocks import cores_said, look_grid
 from cellseg_pipe.stages._digests import OF_CLASSES
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.region import freeze_region, frozen_region, region_facts
@@ -311,7 +311,7 @@ def tile_plan(plan: Plan, unit: UnitRun) -> TilePlan:
     if unit.experiment.stitch.seams == "iou":  # the labels depend on cores, numbers do not
         block, cores = (1,) * len(block), cores[:1]
     if said.core_px != "auto":
-        cores = [_whole_blocks(said.core_px, block, planes=plan.mode == "planes")]
+        cores = [cores_said(said.core_px, plan.mode, seams=unit.experiment.stitch.seams)]
     halo = needed
     if said.halo_px != "auto":
         halo = per_axis(said.halo_px, len(block), "tiles.halo_px")
@@ -350,18 +350,6 @@ def _cores(block: tuple[int, ...], *, most: int) -> list[tuple[int, ...]]:
 def _seen_times(tiles: TilePlan) -> float:
     """Return how often a tiling looks at a voxel."""
     return math.prod(1 + 2 * h / c for h, c in zip(tiles.halo, tiles.core, strict=True))
-
-
-def _whole_blocks(core_px: Any, block: tuple[int, ...], *, planes: bool) -> tuple[int, ...]:
-    core = per_axis(core_px, len(block), "tiles.core_px")
-    if planes:
-        core = (1, *core[1:])
-    if any(c % b for c, b in zip(core, block, strict=True)):
-        raise ValueError(
-            f"tiles.core_px needs multiples of {block}, the units in which cells are numbered, got"
-            f" {core}."
-        )
-    return core
 
 
 def memory_limit(unit: UnitRun) -> int | None:

@@ -413,3 +413,9 @@ def test_a_copy_that_does_not_fit_is_refused_before_it_is_begun(tmp_path, pictur
     there = replace(there, free_bytes=10**9)
     run_job(unit, "prepare", batch=0)
     assert unit.copy.exists()
+
+
+def test_cores_that_are_no_whole_blocks_are_refused_before_any_work(tmp_path, picture):
+    chosen = chosen_of(tmp_path, picture, tiles={"core_px": 40})
+    with pytest.raises(ValueError, match=r"^a: tiles.core_px needs multiples of \(32, 48\)"):
+        list(unit_runs(chosen))
