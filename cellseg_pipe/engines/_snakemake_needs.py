@@ -27,12 +27,7 @@ CLUSTER_THREADS = 4  # of a job, where the machine that starts it says nothing o
 NETWORK = ("plan", "predict", "bundle", "train", "restore")
 # Stages that are not predicted themselves, and those that they resemble.
 LIKE = dict.fromkeys(("seams", "number", "link", "chain"), "masks") | {"rivals": "paint"}
-LIKE |= {
-    "level": "paint",
-    "sift": "paint",
-    "judge": "measure",
-    "audit": "measure",
-}
+LIKE |= {"level": "paint", "sift": "paint", "judge": "measure", "audit": "measure"}
 LIKE |= {"overlap": "paint", "match": "masks", "compartments": "measure"}
 
 

@@ -135,8 +135,8 @@ class ShardWriter:
         Written
             What the files hold now.
         """
-        keys = [key for key in self._keys(self._box(where)) if (self._level / key).is_file()]
-        return _summed({key: (self._level / key).read_bytes() for key in keys})
+        files = {key: self._level / key for key in self._there(where)}
+        return _summed({key: file.read_bytes() for key, file in files.items()})
 
     def size(self, where: int | Box) -> tuple[int, int]:
         """Return how large one shard is, which takes no reading.
@@ -151,9 +151,12 @@ class ShardWriter:
         n_files, n_bytes : int
             As of `Written`.
         """
-        files = [self._level / key for key in self._keys(self._box(where))]
-        sizes = [file.stat().st_size for file in files if file.is_file()]
+        sizes = [(self._level / key).stat().st_size for key in self._there(where)]
         return len(sizes), sum(sizes)
+
+    def _there(self, where: int | Box) -> list[str]:
+        """Return the keys of the files that a shard has."""
+        return [key for key in self._keys(self._box(where)) if (self._level / key).is_file()]
 
     def _box(self, where: int | Box) -> Box:
         """Return a box of whole shards, or refuse."""

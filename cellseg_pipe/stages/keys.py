@@ -42,9 +42,11 @@ def keys_of(unit: UnitRun, stage: str, batch: int) -> Iterable[int]:
     if stage in OF_TILES:
         return read_tiling(unit.stage("tiles")).batch(batch)
     if stage in OF_BOXES:
-        looked = stage == "qc"
-        grid = look_grid(unit.image.shape, unit.look_mode) if looked else paint_grid(unit)
-        grid = unit.restored_grid if stage == "restore" else grid
+        grid = paint_grid(unit)
+        if stage == "qc":
+            grid = look_grid(unit.image.shape, unit.look_mode)
+        elif stage == "restore":
+            grid = unit.restored_grid
         return batch_of(np.arange(len(grid)), batch, unit.batches["paint"])
     if stage.startswith("level"):
         return level_keys(unit, int(stage.removeprefix("level")))

@@ -117,10 +117,8 @@ def tables(unit: UnitRun) -> Iterator[dict[str, NDArray[Any]]]:
         `segment` gives it, with sizes in µm and flags. One table at least.
     """
     tiling = read_tiling(unit.stage("tiles"))
-    measurer, records = (
-        measurer_of(unit, tiling.plan),
-        Records(unit.stage("measure"), tiling.n_masks),
-    )
+    measurer = measurer_of(unit, tiling.plan)
+    records = Records(unit.stage("measure"), tiling.n_masks)
     related = related_columns(unit)
     empty = True
     for span in spans_of(records, tiling, by_row=tiling.plan.series, at_once=CELLS_AT_ONCE):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import marker_of
-from cellseg_pipe.io._moving import is_of
+from cellseg_pipe.io._moving import is_of, remove
 from cellseg_pipe.io.ngff import ImageMeta, create_label_pyramid
 from cellseg_pipe.io.pyramid import downsample_shard
 from cellseg_pipe.io.shards import ShardWriter, Written
@@ -39,6 +39,7 @@ __all__ = [
     "run_level",
     "stored_labels",
     "unless_there",
+    "withdraw_store",
     "write_boxes",
 ]
 
@@ -95,6 +96,29 @@ def unless_there(store: Path) -> Iterator[bool]:
         second = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
         if not (missing and second and store.exists()):
             raise
+
+
+def withdraw_store(
+    unit: UnitRun, store: Path, *, stages: tuple[str, ...], wanted: str | None
+) -> None:
+    """Remove a published store that is not of this run, and what says that it is done.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    store : path
+        Where users look for it.
+    stages : tuple of str
+        That make it.
+    wanted : str or None
+        Hash of the stages that this run has; None if it makes no such store.
+    """
+    marker = marker_of(store)
+    if marker is not None and marker.get("stage_hash") != wanted:
+        for stage in stages:
+            remove(unit.run.unit(unit.name).scratch / f"{stage}-{marker.get('stage_hash')}")
+        remove(store)  # last: it tells which folders those were
 
 
 def stored_labels(unit: UnitRun, *, stage: Kind = "paint") -> Path:

@@ -18,7 +18,7 @@ from cellseg_pipe.io._attributes import (
     ngff_version,
     set_attribute,
 )
-from cellseg_pipe.io._moving import is_of, remove
+from cellseg_pipe.io._moving import is_of
 from cellseg_pipe.io.ngff import ImageMeta, create_image_pyramid
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.pyramid import downsample_shard
@@ -28,7 +28,7 @@ from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.restoration import restored_source
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.networks import checked_restorer
-from cellseg_pipe.stages.paint import unless_there
+from cellseg_pipe.stages.paint import unless_there, withdraw_store
 from cellseg_pipe.stages.pixels import source_of_image
 from cellseg_pipe.stages.restoring_costs import box_kept_bytes
 from cellseg_pipe.stages.tiles import naming
@@ -153,13 +153,9 @@ def withdraw_restored(unit: UnitRun) -> None:
     unit : UnitRun
         The unit.
     """
-    published = unit.run.unit(unit.name)
-    marker = marker_of(published.restored)
     wanted = unit.stage("restore").digest if unit.saves_restored else None
-    if marker is not None and marker.get("stage_hash") != wanted:
-        for stage in ("shrink", "restore"):
-            remove(published.scratch / f"{stage}-{marker.get('stage_hash')}")
-        remove(published.restored)  # last: it tells which folders those were
+    store = unit.run.unit(unit.name).restored
+    withdraw_store(unit, store, stages=("shrink", "restore"), wanted=wanted)
 
 
 def _store(unit: UnitRun) -> Path:
@@ -186,9 +182,9 @@ def _compared(unit: UnitRun, store: Path) -> Iterator[tuple[int, list[list[int]]
             places = itertools.chain(*(p for _, p in _places(unit, writer, grid.box(number))))
             yield 0, [list(writer.size(place)) for place in places], wanted
     records = Records(unit.stage("shrink"), 1)
+    writers = [ShardWriter(store / path) for path in level_paths(store)]
     for key, (level, shard) in enumerate(_shards(store)):
-        found = ShardWriter(store / str(level)).size(shard)
-        yield level, [list(found)], records.info(key)["shards"]
+        yield level, [list(writers[level].size(shard))], records.info(key)["shards"]
 
 
 def _create(unit: UnitRun) -> None:

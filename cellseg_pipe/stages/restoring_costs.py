@@ -128,7 +128,7 @@ def kept_bytes(restoring: RestorePlan, plan: Plan | None) -> int:
     """
     if not restoring.views:
         return 0
-    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
+    one = _record_bytes(restoring)
     usual = min(KEPT_BYTES, one * sum(len(view.lattice) for view in restoring.views))
     if plan is None:
         return usual
@@ -208,8 +208,13 @@ def box_kept_bytes(restoring: RestorePlan, box: Sequence[int]) -> int:
     """
     if not restoring.views:
         return 0
-    one = 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
-    return int(min(one * _n_windows(restoring, _within(restoring, box)), MOST_KEPT_BYTES))
+    n_windows = _n_windows(restoring, _within(restoring, box))
+    return min(_record_bytes(restoring) * n_windows, MOST_KEPT_BYTES)
+
+
+def _record_bytes(restoring: RestorePlan) -> int:
+    """Return the bytes of a restored window that is kept."""
+    return 2 * len(restoring.channels) * max(math.prod(v.lattice.edge) for v in restoring.views)
 
 
 def _within(restoring: RestorePlan, box: Sequence[int]) -> tuple[int, ...]:

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.io._attributes import marker_of
-from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.packing import pack, unpack
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.shards import ShardWriter, Written, read_box
@@ -19,7 +17,13 @@ from cellseg_pipe.ledger import Corrupt, Records, open_batch
 from cellseg_pipe.ledger._files import explained
 from cellseg_pipe.stages.batches import batch_of
 from cellseg_pipe.stages.measure import tables
-from cellseg_pipe.stages.paint import create_store, paint_grid, shards_of, stored_labels
+from cellseg_pipe.stages.paint import (
+    create_store,
+    paint_grid,
+    shards_of,
+    stored_labels,
+    withdraw_store,
+)
 from cellseg_pipe.stages.tiles import naming
 from cellseg_pipe.stages.unit import UnitRun
 
@@ -153,9 +157,5 @@ def withdraw_sifted(unit: UnitRun) -> None:
     unit : UnitRun
         The unit.
     """
-    published = unit.run.unit(unit.name)
-    marker = marker_of(published.sifted)
     wanted = unit.stage("sift").digest if unit.experiment.qc.labels else None
-    if marker is not None and marker.get("stage_hash") != wanted:
-        remove(published.scratch / f"sift-{marker.get('stage_hash')}")
-        remove(published.sifted)  # last: it tells which folder that was
+    withdraw_store(unit, unit.run.unit(unit.name).sifted, stages=("sift",), wanted=wanted)

@@ -18,7 +18,7 @@ from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.io.pyramid import downsample
 from cellseg_pipe.io.validate import validate
 from cellseg_pipe.ledger import Batch, Corrupt
-from cellseg_pipe.stages import audit, restored_store
+from cellseg_pipe.stages import audit, paint
 from cellseg_pipe.stages.audit import Incomplete
 from cellseg_pipe.stages.jobs import jobs_of, run_job
 from cellseg_pipe.stages.opened import unit_runs
@@ -208,7 +208,7 @@ def test_killed_while_it_is_taken_back(tmp_path):
 
 def die_while_removing(n):
     """Kill the process when it has removed so many folders of the restored image."""
-    real, gone = restored_store.remove, []
+    real, gone = paint.remove, []
 
     def remove(path):
         real(path)
@@ -216,7 +216,7 @@ def die_while_removing(n):
         if len(gone) == n:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    restored_store.remove = remove
+    paint.remove = remove
 
 
 def test_other_settings_replace_it(tmp_path):
