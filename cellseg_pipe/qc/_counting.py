@@ -18,13 +18,14 @@ __all__ = ["COUNTS", "SeamCounts", "count_lines", "margin_px"]
 
 COUNTS = (
     "line",  # no count: which line it is
-    *("touching", "cut", "slivers", "close", "near", "middles", "starts", "stops"),
+    *("touching", "cut", "slivers", "fused", "close", "near", "middles", "starts", "stops"),
     *("crossed", "covered"),
     *("rated", "repeated", "places", "gaps"),
 )
 SEGMENT_PX = {2: 128, 3: 256}  # pieces of lines, between which the spread is measured
 CUT_SHARE = 0.6  # of the section through the middle of a typical cell, that is flat on a line
 SLIVER_SHARE = 0.25  # of the size of a typical cell
+FUSED_SHARE = 1.7  # likewise: about what two of them have
 CLOSE_DIAMETERS = 0.6  # between the middles of two cells that touch
 BAND_DIAMETERS = 0.5  # to both sides of a line, where middles are counted
 NARROW_DIAMETERS = 0.125  # likewise, and where cells begin and end
@@ -158,13 +159,14 @@ class _Counter:
         touching, cut, close = self._contacts(left, right)
         start, stop = self.objects.start[:, self.axis], self.objects.stop[:, self.axis]
         ball = math.pi ** (left.ndim / 2 + 0.5) / math.gamma(left.ndim / 2 + 1.5)
-        least = SLIVER_SHARE * ball * (self.typical_px / 2) ** (left.ndim + 1)
-        thin = touching & (self.objects.area < least) & ((start == place) | (stop == place))
+        size = self.objects.area / (ball * (self.typical_px / 2) ** (left.ndim + 1))
+        thin = touching & (size < SLIVER_SHARE) & ((start == place) | (stop == place))
+        fused = touching & (size >= FUSED_SHARE)
         middle = (start + stop) / 2
         bands = [np.abs(middle - place) < BAND_DIAMETERS * self.typical_px]
         narrow = NARROW_DIAMETERS * self.typical_px
         bands += [np.abs(edge - place) < narrow for edge in (middle, start, stop)]
-        rows = [self._pieces(mine & chosen) for chosen in (touching, cut, thin, close, *bands)]
+        rows = [self._pieces(mine & chosen) for chosen in (touching, cut, thin, fused, close, *bands)]
         cover = [self._sum(np.ones(self.flat.shape, np.int64)) * 2]
         cover.append(self._sum((left > 0)[self.flat.slices].astype(np.int64)
                                + (right > 0)[self.flat.slices]))  # fmt: skip

@@ -31,6 +31,7 @@ LEAST_LINES, LEAST_CELLS = 6, 30  # for the spread of rates
 SHARES = (
     ("cut", "cut", "touching", "end flat on the seam, as if cut"),
     ("slivers", "slivers", "touching", "are slivers that begin or end at the seam"),
+    ("fused", "fused", "touching", "are as large as two cells"),
     ("close", "close", "touching", "have a neighbour across the seam that is too near"),
     ("gaps", "gaps", "places", "are gaps where a cell has room"),
     ("repeats", "repeated", "rated", "of the strips beside seams are there twice"),
@@ -85,7 +86,7 @@ class SeamScore:
     Parameters
     ----------
     figures : tuple of SeamFigure
-        cut, slivers, close, gaps, repeats, density, middles, starts, stops, cover.
+        cut, slivers, fused, close, gaps, repeats, density, middles, starts, stops, cover.
     n_cells : int
         Cells that touch a seam; one at a crossing counts for both.
     typical_px : float

@@ -20,6 +20,7 @@ RESULTS_VERSION = 1  # a higher one gives other labels for the same settings
 DIAMETER_VERSION = 2  # a higher one measures other diameters, where they are measured
 CELLS_VERSION = 2  # a higher one stores other things of cells: windows that are there still serve
 MEASURED_VERSION = 2  # a higher one stores other things of what was measured
+LOOKED_VERSION = 2  # a higher one counts other things for quality control
 # Those of CELL_SETTINGS that decide which windows the cells of a region need.
 WINDOW_SETTINGS = ("reach_px", "resample", "flow_smooth_px")
 # Stages that a unit has not itself if its labels are made from those of others.
@@ -36,7 +37,7 @@ GROUP = {
     "link": "joined",
     "chain": "joined",
     "paint": "labels",
-    "qc": "labels",
+    "qc": "looked",
     "restore": "restored",
     "shrink": "restored",
     "judge": "judged",
@@ -64,7 +65,8 @@ def own_digests(unit: UnitRun) -> dict[str, str]:
     labels = hash_of(found["joined"], unit.version, unit.unit.target, unit.batches["paint"])
     measure = hash_of(labels, said.measure.model_dump(), MEASURED_VERSION)
     restored = hash_of(found["predict"], unit.restored_version, unit.batches["paint"])
-    return found | {"labels": labels, "measure": measure, "restored": restored}
+    looked = hash_of(labels, LOOKED_VERSION)
+    return found | {"labels": labels, "measure": measure, "looked": looked, "restored": restored}
 
 
 def _class_digests(unit: UnitRun, part: int) -> dict[str, str]:

@@ -214,10 +214,11 @@ def withdraw_unit(unit: UnitRun) -> None:
     said = list(published.scratch.glob("audit-*/audit.json"))
     replaced = (marker_of(published.labels) or {}).get("stage_hash")
     if replaced and replaced != digest:
-        # Their labels go, so their jobs are not done any more. What was measured stays known.
-        said += published.scratch.glob("measure-*/done/*.json")
-        mine = unit.stage("measure").root
-        said = [path for path in said if mine not in path.parents]
+        # Their labels go, so their jobs are not done any more. What they found stays known.
+        for stage in ("measure", "qc"):
+            said += published.scratch.glob(f"{stage}-*/done/*.json")
+            mine = unit.stage(stage).root
+            said = [path for path in said if mine not in path.parents]
     for path in said:
         path.unlink(missing_ok=True)
     for folder in published.scratch.glob(f"*-{replaced}"):

@@ -274,8 +274,8 @@ class UnitRun:
         if relation is not None and relation.cells is self:
             found = found | relation.digests
         judged = hash_of(found["measure"], self.experiment.qc.model_dump(), *related)
-        saved = [found["restored"]] if self.saves_restored else []
-        return found | {"judged": judged, "audit": hash_of(judged, said, self.name, *saved)}
+        seen = [found["looked"], *([found["restored"]] if self.saves_restored else [])]
+        return found | {"judged": judged, "audit": hash_of(judged, said, self.name, *seen)}
 
     @cached_property
     def own_digests(self) -> dict[str, str]:

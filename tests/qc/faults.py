@@ -1,9 +1,12 @@
-"""Fields of cells, and what programs that join tiles make of them."""
+"""Fields of cells, what tiles see of them, and what programs that join tiles make of that."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import boxes_and_areas, iou_of, overlap_pairs
@@ -32,18 +35,59 @@ def field(shape, *, seed, radius=(0.42, 0.56), empty=0.0):
     return labels
 
 
-def views(truth, core_px, *, bent_px=1.5, seed=0):
-    """What each tile sees in its window: the truth, bent by this standard deviation."""
+def bent(truth, box, amplitude_px, rng):
+    """A box of the truth, seen through a smooth displacement of this standard deviation."""
+    places = list(np.meshgrid(*map(np.arange, box.start, box.stop), indexing="ij"))
+    for axis, place in enumerate(places):
+        field = ndimage.gaussian_filter(rng.standard_normal(box.shape), 8)
+        moved = np.rint(place + amplitude_px * field / field.std()).astype(int)
+        places[axis] = np.clip(moved, 0, truth.shape[axis] - 1)
+    return truth[tuple(places)]
+
+
+def wrongly_cut(truth, tile, share, rng):
+    """A share of the cells near the tile's own edges, one half halved, one merged in pairs."""
+    labels = truth[tile.outer.slices].copy()
+    far = np.ones(labels.shape, bool)
+    for axis in range(labels.ndim):
+        place = np.arange(tile.outer.start[axis], tile.outer.stop[axis])
+        inside = (place >= tile.core.start[axis] + 10) & (place < tile.core.stop[axis] - 10)
+        far &= inside.reshape([-1 if k == axis else 1 for k in range(labels.ndim)])
+    near = np.where(far, 0, labels)
+    free = labels.max() + 1
+    for label in np.unique(near[near > 0]):
+        chance = rng.random() / share if share else 1
+        pixels = np.argwhere(labels == label)
+        if chance >= 0.75 or not len(pixels):
+            continue
+        if chance < 0.5:
+            way = rng.standard_normal(truth.ndim)
+            side = (pixels - pixels.mean(axis=0)) @ way > 0
+            labels[tuple(pixels[side].T)] = free
+            free += 1
+        else:
+            around = ndimage.binary_dilation(labels == label, iterations=2)
+            others = labels[around & (labels != label) & (labels > 0)]
+            if others.size:
+                labels[labels == np.bincount(others).argmax()] = label
+    return labels
+
+
+def with_errors(truth, tile, *, amplitude_px=0.0, share=0.0, rng):
+    """What a tile sees in its window: the truth, wrongly cut and bent."""
+    wrong = truth.copy()
+    if share:
+        wrong[tile.outer.slices] = wrongly_cut(truth, tile, share, rng)
+    return bent(wrong, tile.outer, amplitude_px, rng)
+
+
+def views(truth, core_px, *, bent_px=1.5, wrong=0.0, seed=0):
+    """All tiles, and what each sees."""
     rng = np.random.default_rng(seed)
     plan = TilePlan(truth.shape, (1,) * truth.ndim, core_px, (HALO_PX,) * truth.ndim)
     for number in range(len(plan)):
         tile = plan.tile(number)
-        places = np.indices(tile.outer.shape)
-        for axis in range(truth.ndim):
-            bend = ndimage.gaussian_filter(rng.standard_normal(tile.outer.shape), 8)
-            moved = np.rint(places[axis] + tile.outer.start[axis] + bent_px * bend / bend.std())
-            places[axis] = np.clip(moved, 0, truth.shape[axis] - 1)
-        yield tile, truth[tuple(places)]
+        yield tile, with_errors(truth, tile, amplitude_px=bent_px, share=wrong, rng=rng)
 
 
 def own_numbers(tile, seen):
@@ -59,8 +103,8 @@ def naive(truth, core_px, **bend):
     return out
 
 
-def strip_iou(truth, core_px, **bend):
-    """Linked where IoU in what two tiles see is .5 or more; each tile paints its own core."""
+def strip_iou(truth, core_px, *, least=0.5, **bend):
+    """Linked where IoU in what two tiles see is enough; each tile paints its own core."""
     known = [(tile, own_numbers(tile, seen)) for tile, seen in views(truth, core_px, **bend)]
     name = {}
     for (one, a), (other, b) in itertools.combinations(known, 2):
@@ -70,7 +114,7 @@ def strip_iou(truth, core_px, **bend):
         sides = [s[shared.relative_to(t.outer.start).slices] for t, s in ((one, a), (other, b))]
         pairs = iou_of(overlap_pairs(*sides))
         for left, right in zip(
-            pairs.left[pairs.iou >= 0.5], pairs.right[pairs.iou >= 0.5], strict=True
+            pairs.left[pairs.iou >= least], pairs.right[pairs.iou >= least], strict=True
         ):
             if left and right:
                 name[int(right)] = name.get(int(left), int(left))
@@ -103,6 +147,32 @@ def best_on_the_face(truth, core_px, *, share=1.0, seed=0, **bend):
                     name[b] = name.get(a, a)
     ids, place = np.unique(out, return_inverse=True)
     return np.array([name.get(i, i) for i in ids.tolist()], "u4")[place].reshape(out.shape)
+
+
+def where_shrunk_faces_touch(truth, core_px, **bend):
+    """Tiles side by side; what still touches across a face when shrunk there is one, in chains."""
+    out = naive(truth, core_px, **bend)
+    left, right = [], []
+    for axis, edge in enumerate(core_px):
+        for place in range(edge, truth.shape[axis], edge):
+            sides = [shrunk(np.take(out, place - k, axis)) for k in (1, 0)]
+            both = (sides[0] > 0) & (sides[1] > 0)
+            left.append(sides[0][both])
+            right.append(sides[1][both])
+    ids, place = np.unique(out, return_inverse=True)
+    ends = [np.searchsorted(ids, np.concatenate(side)) for side in (left, right)]
+    graph = coo_array((np.ones(len(ends[0])), ends), (len(ids), len(ids)))
+    group = connected_components(graph, directed=False)[1]
+    return np.where(out > 0, group[place].reshape(out.shape) + 1, 0).astype(np.uint32)
+
+
+def shrunk(plane):
+    """Labels without their rims of one to two pixels."""
+    rim = np.zeros(plane.shape, bool)
+    for axis in range(plane.ndim):
+        rim |= np.gradient(plane.astype(np.int64), axis=axis) != 0
+    inner = np.where(rim, 0, plane)
+    return np.where(ndimage.distance_transform_edt(inner > 0) <= 1, 0, inner)
 
 
 def owner(truth, core_px, *, by, **bend):
@@ -211,6 +281,17 @@ FAULTS = {
     "shifted tiles": lambda truth, core, seed: shifted(truth, core),
     "strips twice": lambda truth, core, seed: repeated(truth, core),
     "slivers": slivers,
+    **{
+        f"wrong cells, {name}": partial(rule, wrong=0.1, bent_px=0.7, **how)
+        for name, rule, how in (
+            ("strip IoU", strip_iou, {}),
+            ("strip IoU of .25", strip_iou, {"least": 0.25}),
+            ("best on the face", best_on_the_face, {}),
+            ("first come", first_come, {}),
+            ("union", union, {}),
+        )
+    },
 }
 FEW = ("centroid owner", "box owner")  # lose some cells in a hundred: only many tell
-OVERLAPPING = ("first come", "union")  # leave traces where the tiles that overlap end
+OVERLAPPING = ("first come", "union", "wrong cells, first come", "wrong cells, union")
+# leave traces where the tiles that overlap end

@@ -16,6 +16,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.qc import SeamCounts, count_lines, lines_of, margin_px, score_counts, seams
 from cellseg_pipe.qc._counting import COUNTS, SEGMENT_PX
 from cellseg_pipe.qc._lines import seam_positions
+from tests.golden.synthetic import label_field
 from tests.qc import faults
 
 CORE = (210, 230)
@@ -149,6 +150,9 @@ def test_each_fault_is_found(fault):
         "tiles side by side": "cut", "a third is linked": "cut", "best on the face": "slivers",
         "strip IoU": "cut", "first come": "cut", "union": "slivers",
         "shifted tiles": "cut", "strips twice": "repeats", "slivers": "slivers",
+        "wrong cells, strip IoU": "cut", "wrong cells, strip IoU of .25": "fused",
+        "wrong cells, best on the face": "close", "wrong cells, first come": "cut",
+        "wrong cells, union": "slivers",
     }  # fmt: skip
     found = figure(score, expected[fault])
     assert found.low > 0 and found.text in score.verdict
@@ -186,6 +190,16 @@ def test_volumes():
     assert cs.seam_score(labels, core).score == 0
     score = cs.seam_score(faults.naive(labels, core, bent_px=1.0), core)
     assert figure(score, "cut").low > 0.2 and figure(score, "slivers").low > 0.05
+
+
+@pytest.mark.parametrize("bent_px", [0, 0.4, 0.8])
+def test_volumes_as_the_peer_joins_them(bent_px):
+    """Even where all tiles see the truth: slivers, and halves that are not linked."""
+    labels, core = label_field((78, 182, 182), 1134, seed=11), (39, 91, 91)
+    assert cs.seam_score(labels, core).score == 0
+    joined = faults.where_shrunk_faces_touch(labels, core, bent_px=bent_px)
+    score = cs.seam_score(joined, core)
+    assert figure(score, "slivers").low > 0.1 and figure(score, "close").low > 0.1
 
 
 def test_a_store_is_read_block_by_block(tmp_path, monkeypatch):

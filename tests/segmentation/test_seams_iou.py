@@ -36,6 +36,7 @@ from cellseg_pipe.segmentation.seams import (
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.tiles import TilePlan
 from tests.golden.synthetic import centre_flow, label_field, network_like
+from tests.qc.faults import with_errors
 from tests.segmentation.linking import link_views
 
 
@@ -104,51 +105,6 @@ def painted(views, linked, plan, shards=None):
 
 
 # The peers' experiment: every tile sees the truth bent, or wrongly cut and joined
-
-
-def bent(truth, box, amplitude_px, rng):
-    """A box of the truth, seen through a smooth displacement of this standard deviation."""
-    places = list(np.meshgrid(*map(np.arange, box.start, box.stop), indexing="ij"))
-    for axis, place in enumerate(places):
-        field = ndimage.gaussian_filter(rng.standard_normal(box.shape), 8)
-        moved = np.rint(place + amplitude_px * field / field.std()).astype(int)
-        places[axis] = np.clip(moved, 0, truth.shape[axis] - 1)
-    return truth[tuple(places)]
-
-
-def wrongly_cut(truth, tile, share, rng):
-    """A share of the cells near the tile's own edges, one half halved, one merged in pairs."""
-    labels = truth[tile.outer.slices].copy()
-    far = np.ones(labels.shape, bool)
-    for axis in range(labels.ndim):
-        place = np.arange(tile.outer.start[axis], tile.outer.stop[axis])
-        inside = (place >= tile.core.start[axis] + 10) & (place < tile.core.stop[axis] - 10)
-        far &= inside.reshape([-1 if k == axis else 1 for k in range(labels.ndim)])
-    near = np.where(far, 0, labels)
-    free = labels.max() + 1
-    for label in np.unique(near[near > 0]):
-        chance = rng.random() / share if share else 1
-        pixels = np.argwhere(labels == label)
-        if chance >= 0.75 or not len(pixels):
-            continue
-        if chance < 0.5:
-            way = rng.standard_normal(truth.ndim)
-            side = (pixels - pixels.mean(axis=0)) @ way > 0
-            labels[tuple(pixels[side].T)] = free
-            free += 1
-        else:
-            around = ndimage.binary_dilation(labels == label, iterations=2)
-            others = labels[around & (labels != label) & (labels > 0)]
-            if others.size:
-                labels[labels == np.bincount(others).argmax()] = label
-    return labels
-
-
-def with_errors(truth, tile, *, amplitude_px=0.0, share=0.0, rng):
-    wrong = truth.copy()
-    if share:
-        wrong[tile.outer.slices] = wrongly_cut(truth, tile, share, rng)
-    return bent(wrong, tile.outer, amplitude_px, rng)
 
 
 @dataclass(frozen=True)
