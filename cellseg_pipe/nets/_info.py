@@ -83,8 +83,8 @@ class ModelInfo:
         Of each channel, those that become 0 and 1.
     labels_diameter_px : float, optional
         Mean diameter of the cells it was trained with, before scaling.
-    window_px, overlap_px : int, optional
-        Windows that suit it.
+    window_px : int, optional
+        Edge of the windows that suit it.
     licence : str
         Of the weights.
     data_sha256 : str
@@ -109,7 +109,6 @@ class ModelInfo:
     percentiles: tuple[float, float] = (1.0, 99.0)
     labels_diameter_px: float | None = None
     window_px: int | None = None
-    overlap_px: int | None = None
     licence: str = ""
     data_sha256: str = ""
     training: str = ""

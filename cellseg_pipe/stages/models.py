@@ -52,7 +52,6 @@ def _about_use(model: Model) -> list[tuple[str, str]]:
     low, high = info.percentiles
     labels = info.labels_diameter_px
     window = f"{info.window_px} px" if info.window_px else ""
-    overlap = f", overlap {info.overlap_px} px" if info.overlap_px else ""
     return [
         ("name", info.name),
         ("task", info.task),
@@ -65,7 +64,7 @@ def _about_use(model: Model) -> list[tuple[str, str]]:
         ("training cells", f"{labels:g} px" if labels else ""),
         ("size regression", "yes" if model.size else "no"),
         ("percentiles", f"{low:g} to {high:g}"),
-        ("window", f"{window}{overlap}"),
+        ("window", window),
     ]
 
 

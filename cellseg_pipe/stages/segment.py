@@ -329,7 +329,7 @@ def _one(
     megapixels = found.labels.size / 1e6
     _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
     said = (
-        f"{job.image.name}: {found.n_cells} cells, diameter {_diameters(found)} px, mode"
+        f"{job.image.name}: {found.n_cells} cells, diameter {_diameters(found)}, mode"
         f" {found.plan.mode}, {megapixels:.2f} Mpx in {seconds:.1f} s"
     )
     return Outcome(job, "done", "; ".join([said, *found.warnings]))
@@ -350,10 +350,17 @@ def _check_outputs(job: Job, header: OpenImage) -> None:
 
 
 def _diameters(found: Segmentation) -> str:
-    """Return at which diameters cells were seen: one, or those of the parts of the image."""
-    fields = found.plan.fields
-    sizes = (found.diameter_px,) if fields is None else fields.diameter_px
-    return " and ".join(f"{px:.1f}" for px in sizes)
+    """Return at which diameters cells were seen: one, or those of the parts of the image.
+
+    With one that was measured come the quartiles of the cells it was measured on.
+    """
+    fields, measured = found.plan.fields, found.diameter
+    if fields is not None:
+        return " and ".join(f"{px:.1f}" for px in fields.diameter_px) + " px"
+    said = f"{found.diameter_px:.1f} px"
+    if measured is None or not measured.n_cells:
+        return said
+    return f"{said} ({measured.low_px:.1f} to {measured.high_px:.1f})"
 
 
 def _facts(found: Segmentation, seconds: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`cellseg segment`: what is written, skipped, refused and survived."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,6 +64,19 @@ def test_a_folder_with_everything_beside(pictures, tmp_path, capsys):
         assert record["state"] == "done" and record["cells"] == labels.max()
     with tifffile.TiffFile(out / "a_labels.tif") as file:
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+
+
+def test_a_line_tells_of_each_image(pictures, tmp_path, caplog):
+    """With the spread of a diameter that was measured."""
+    image = pictures[0] / "a.tif"
+    caplog.set_level("INFO")
+    assert run(image, tmp_path / "given", "--diameter-px", 30) == 0
+    told = re.search(r"a\.tif: (\d+) cells, diameter 30\.0 px, mode 2d", caplog.text)
+    assert int(told[1]) == read_array(tmp_path / "given" / "a_labels.tif").max()
+    assert run(image, tmp_path / "measured") == 0
+    measured = re.search(r"([\d.]+) px \(([\d.]+) to ([\d.]+)\)", caplog.text)
+    px, low, high = map(float, measured.groups())
+    assert low <= px <= high and low < high and abs(px - 30) < 5
 
 
 def test_what_is_done_is_skipped_and_never_replaced_unasked(pictures, tmp_path, capsys):
