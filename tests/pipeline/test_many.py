@@ -15,7 +15,7 @@ import cellseg_pipe as cs
 from cellseg_pipe.io import gather
 from cellseg_pipe.ledger import Batch
 from cellseg_pipe.stages import bundle, whole
-from cellseg_pipe.stages.layout import lay_out, layout_of
+from cellseg_pipe.stages.layout import lay_out, layout_of, open_stages
 from cellseg_pipe.stages.status import read_status
 from cellseg_pipe.stages.summary import SomeFailed
 from tests.pipeline.conftest import scene
@@ -97,6 +97,19 @@ def content_of(chosen):
 
 def files_of(chosen, names=NAMES):
     return {name: results_of(Path(chosen.output.dir) / name) for name in names}
+
+
+def test_5000_images_are_one_run_of_at_most_50_jobs(tmp_path):
+    (tmp_path / "images").mkdir()
+    first = tmp_path / "images" / "0.npy"
+    np.save(first, np.zeros((512, 512), np.uint8))
+    for number in range(1, 5000):
+        os.link(first, first.with_name(f"{number}.npy"))
+    layout, _ = lay_out(experiment(tmp_path, [tmp_path / "images"]))
+    jobs = [(unit, stage) for unit, stage, batches in open_stages(layout) for _ in batches]
+    segmented = [name for _, stage in jobs[1:] for name in stage.images]
+    assert len(layout.audits) == 5000 and sorted(segmented) == sorted(layout.audits)
+    assert len(jobs) <= 50
 
 
 def test_the_files_are_those_of_the_stages(folder):
