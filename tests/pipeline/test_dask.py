@@ -98,6 +98,24 @@ def test_workers_that_die_cost_nothing_and_the_bits_are_those_of_one_process(
     assert not list((out / "runs" / ".cache").glob("tls-*"))
 
 
+@pytest.mark.parametrize("mode", ["planes", "3d"])
+def test_volumes_have_the_bits_of_one_process(tmp_path, mode):
+    """Also where cells are linked from plane to plane; labels, tables, outlines."""
+    volume = save_tiff(
+        tmp_path / "v.tif", scene((13, 61, 107) if mode == "planes" else (13, 45, 59))[0]
+    )
+    image = {"path": str(volume), "axes": "zyx"}
+    said = {"segment": SAID | {"mode": mode}, "measure": {"outlines": True}}
+    found = []
+    for name, engine in (("one", process), ("several", dask)):
+        (tmp_path / name).mkdir()
+        engine.run(chosen(tmp_path / name, image, **said))
+        found.append(results_of(tmp_path / name / "out" / "v"))
+    assert found[0] == found[1] and any("outlines" in file for file in found[0])
+    table = parquet.read_table(tmp_path / "several" / "out" / "v" / "cells.parquet")
+    assert table.num_rows > 2
+
+
 def test_a_killed_process_is_finished_by_dask(tmp_path, picture, undisturbed):
     said = chosen(tmp_path, picture)
     config = config_of(said, tmp_path / "a.yaml")
