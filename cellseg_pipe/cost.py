@@ -233,7 +233,7 @@ def look_bytes(plan: Plan, size: Size) -> int:
     int
         Bytes.
     """
-    margin = min(round(3 * plan.diameter_px) + 1, 256)
+    margin = max(min(round(3 * plan.diameter_px) + 1, 256), round(1.5 * plan.diameter_px) + 1)
     seen = math.prod(min(p + 2 * margin, n) for p, n in zip(size.look_px, plan.shape, strict=True))
     pixels = math.prod(min(p, n) for p, n in zip(size.look_px, plan.shape, strict=True))
     bytes_px = PIXEL_BYTES * size.n_channels

@@ -68,6 +68,9 @@ def add_restore(
         parser.add_argument(f"--{name}", type=kind, metavar=placeholder, help=text)
     files = file_options(parser)
     files.add_argument("--float", action="store_true", help="write float32, not the images' type")
+    files.add_argument(
+        "--skip-existing", action="store_true", help="leave out images whose result is there"
+    )
     parser.set_defaults(command=_restore)
 
 
@@ -75,8 +78,13 @@ def _restore(options: argparse.Namespace) -> int:
     from cellseg_pipe.stages import restore
 
     jobs = restore.restore_jobs(
-        options.images, options.out, image_format=options.format, recursive=options.recursive
+        options.images,
+        options.out,
+        image_format=options.format,
+        recursive=options.recursive,
+        skip_existing=options.skip_existing,
     )
+    _check_method(options)
     if options.diameter_px is not None and options.diameter_um is not None:
         raise ValueError("a diameter needs one unit, got both --diameter-px and --diameter-um.")
     settings = {name: getattr(options, name) for name in NAMES}
@@ -94,6 +102,18 @@ def _restore(options: argparse.Namespace) -> int:
     for outcome in failed:
         print(f"failed: {outcome.text}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_method(options: argparse.Namespace) -> None:
+    """Refuse what the method would not look at."""
+    from cellseg_pipe.config import OF_METHOD
+
+    chosen = options.method or "network"
+    for method, names in OF_METHOD.items():
+        for name in names if method != chosen else ():
+            if getattr(options, name) is not None:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is of method {method}, got method {chosen}.")
 
 
 def _words(text: str) -> list[int | str]:

@@ -5,6 +5,7 @@ load the networks' library, and each job of a workflow would wait for it (2.2 s 
 """
 
 from cellseg_pipe.config._problems import ConfigError, Problem
+from cellseg_pipe.config._restoring import OF_METHOD
 from cellseg_pipe.config._sections import Evaluate, Target
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import expand_images, with_images
@@ -25,6 +26,7 @@ from cellseg_pipe.config.writing import dump, schema, schema_text
 
 __all__ = [
     "CYTOPLASM",
+    "OF_METHOD",
     "ConfigError",
     "Evaluate",
     "Experiment",

@@ -49,8 +49,8 @@ class Restore(Section):
     channels: ChannelNumber | Text | Several | None = None
     """Numbers from 0, or names, of the channels that are restored; null: all. Others stay."""
     diameter_um: Length | None = None
-    """Diameter of a typical cell in micrometres; without one the network sees images as they
-    are."""
+    """Diameter of a typical cell in micrometres; without one it is that of the target, where one
+    is given, else the network sees images as they are."""
     diameter_px: Length | None = None
     """The same in pixels."""
     offset: Number | Each | None = None

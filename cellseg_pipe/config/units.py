@@ -8,6 +8,7 @@ from typing import Any
 from cellseg_pipe.config._relations import CYTOPLASM
 from cellseg_pipe.config._restoring import OF_METHOD, Restore
 from cellseg_pipe.config._rules import merged
+from cellseg_pipe.config._sections import Target
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import with_images
 
@@ -229,14 +230,20 @@ def settings_of(experiment: Experiment, image: ImageEntry, target: str) -> UnitS
         anisotropy=decided["anisotropy"],
         model=aim.model,
         side_model=aim.side_model,
-        restore=_restoring(experiment.restore),
+        restore=_restoring(experiment.restore, diameters),
     )
 
 
-def _restoring(said: Restore | None) -> Restoring | None:
-    """Return what is set of restoring; what another method would look at is left out."""
+def _restoring(said: Restore | None, of_cells: ImageEntry | Target) -> Restoring | None:
+    """Return what is set of restoring; what another method would look at is left out.
+
+    Cells are as large for the network that restores as for the one that segments, if that is said.
+    """
     if said is None:
         return None
+    if said.diameter_px is said.diameter_um is None:
+        both = {name: _number(getattr(of_cells, name)) for name in ("diameter_px", "diameter_um")}
+        said = said.model_copy(update=both)
     names = ("method", "channels", "offset", *OF_METHOD[said.method])
     given = {name: _number(getattr(said, name)) for name in names}
     diameter_um, model = given.pop("diameter_um", None), given.pop("model", None)

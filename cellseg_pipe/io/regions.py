@@ -268,7 +268,9 @@ def _features(stored: Any) -> Iterator[dict[str, Any]]:
 def _name(feature: dict[str, Any], number: int) -> str:
     about = feature.get("properties") or {}
     kind = about.get("classification")
-    name = kind.get("name") if isinstance(kind, dict) else kind
+    name = kind
+    if isinstance(kind, dict):  # a derived class may be told by its parts
+        name = kind.get("name") or ": ".join(map(str, kind.get("names") or ()))
     return str(name or about.get("name") or number)
 
 

@@ -27,7 +27,11 @@ CHUNK_PX = {2: (512, 512), 3: (64, 256, 256)}
 
 
 def write_labels(
-    path: Path | str, labels: NDArray[np.uint32], *, spacing_um: tuple[float, ...] | None = None
+    path: Path | str,
+    labels: NDArray[np.uint32],
+    *,
+    spacing_um: tuple[float, ...] | None = None,
+    offset_um: tuple[float, ...] | None = None,
 ) -> None:
     """Write a label image.
 
@@ -40,6 +44,8 @@ def write_labels(
         2 or 3 axes.
     spacing_um : tuple of float, optional
         Size of a voxel.
+    offset_um : tuple of float, optional
+        Centre of the first voxel, where its size is known; an OME-Zarr tells it.
     """
     path = Path(path)
     labels = _checked(labels, path, spacing_um)
@@ -52,7 +58,7 @@ def write_labels(
         with binary_whole(path) as file:
             np.save(file, labels)
     elif suffix == ".zarr":
-        _write_store(path, labels, spacing_um)
+        _write_store(path, labels, spacing_um, offset_um)
     else:
         raise ValueError(f"labels are written as .tif, .png, .npy or .zarr, got {path.name}.")
 
@@ -183,10 +189,15 @@ def _write_png_labels(path: Path, labels: NDArray[np.uint32]) -> None:
 
 
 def _write_store(
-    path: Path, labels: NDArray[np.uint32], spacing_um: tuple[float, ...] | None
+    path: Path,
+    labels: NDArray[np.uint32],
+    spacing_um: tuple[float, ...] | None,
+    offset_um: tuple[float, ...] | None,
 ) -> None:
     """Write an OME-Zarr label image under another name, then rename it."""
-    meta = ImageMeta("zyx"[-labels.ndim :], spacing_um or (1.0,) * labels.ndim)
+    place = (offset_um or ()) if spacing_um is not None else ()
+    spacing = spacing_um or (1.0,) * labels.ndim
+    meta = ImageMeta("zyx"[-labels.ndim :], spacing, translation_um=place)
     chunks = tuple(
         min(c, max(n, 1)) for c, n in zip(CHUNK_PX[labels.ndim], labels.shape, strict=True)
     )

@@ -98,7 +98,7 @@ def restored_windows(
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = [_input(source, view, index) for index in batch]
         stays = [_stays(pixels, view, index) for index, pixels in zip(batch, inputs, strict=True)]
-        answers = _answers(net, inputs, stays)
+        answers = _answers(net, inputs, stays, at_once=at_once)
         for index, values, still in zip(batch, answers, stays, strict=True):
             shape = (len(values), *view.lattice.box(index).shape)
             kept = np.clip(values, -GREY_MAX, GREY_MAX).astype(np.float16).reshape(shape)
@@ -122,11 +122,17 @@ def _stays(pixels: NDArray[np.float32], view: View, index: tuple[int, ...]) -> N
 
 
 def _answers(
-    net: Network, inputs: list[NDArray[np.float32]], stays: list[NDArray[np.bool_]]
+    net: Network,
+    inputs: list[NDArray[np.float32]],
+    stays: list[NDArray[np.bool_]],
+    *,
+    at_once: int,
 ) -> list[NDArray[np.float32]]:
-    """Return the images of each window [C, *edge], equal shapes run as one batch."""
-    import torch  # here: what only blends windows must start quickly
+    """Return the images of each window [C, *edge], equal shapes together.
 
+    Batches are always of one size, as a GPU computes others otherwise: in the last bits an answer
+    would depend on which windows and channels happen to be computed together.
+    """
     answers = [pixels.copy() for pixels in inputs]
     alike: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for n, pixels in enumerate(inputs):
@@ -134,9 +140,19 @@ def _answers(
             if not stays[n][channel]:
                 alike.setdefault(plane.shape, []).append((n, channel))
     for places in alike.values():
-        x = torch.from_numpy(np.stack([inputs[n][c][None] for n, c in places]))
-        with torch.inference_mode():
-            y, _ = net(x.to(net.device))  # [B, 1, *edge]
-        for (n, c), image in zip(places, y.float().cpu().numpy()[:, 0], strict=True):
-            answers[n][c] = image
+        for first in range(0, len(places), at_once):
+            some = places[first : first + at_once]
+            planes = [inputs[n][c] for n, c in some]
+            planes += [np.zeros_like(planes[0])] * (at_once - len(planes))
+            for (n, c), image in zip(some, _run(net, np.stack(planes)[:, None]), strict=False):
+                answers[n][c] = image
     return answers
+
+
+def _run(net: Network, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the images [B, *edge] of a batch [B, 1, *edge]."""
+    import torch  # here: what only blends windows must start quickly
+
+    with torch.inference_mode():
+        y, _ = net(torch.from_numpy(batch).to(net.device))
+    return np.asarray(y.float().cpu().numpy()[:, 0])

@@ -33,6 +33,7 @@ GAP_DIAMETERS = 1.1  # without a cell on a line
 REPEAT_PX = 128  # the widest strip that is looked for twice
 REPEATED = 0.9  # of the outlines that a strip shares with the one beside it
 LEAST_OUTLINES = 8  # that a piece of a line needs to be compared
+MARGIN_PX = 256  # is enough, but for cells that are not seen whole in it
 EVERY_ROW = 8  # of a plane of a volume, whose outlines are compared
 
 
@@ -83,7 +84,8 @@ def margin_px(typical_px: float) -> int:
     int
         In px.
     """
-    return min(max(math.ceil(3 * typical_px), 16), 256)
+    wide, least = math.ceil(3 * typical_px), math.ceil(1.5 * typical_px)
+    return max(16, min(wide, MARGIN_PX), least)
 
 
 def count_lines(
@@ -166,7 +168,9 @@ class _Counter:
         bands = [np.abs(middle - place) < BAND_DIAMETERS * self.typical_px]
         narrow = NARROW_DIAMETERS * self.typical_px
         bands += [np.abs(edge - place) < narrow for edge in (middle, start, stop)]
-        rows = [self._pieces(mine & chosen) for chosen in (touching, cut, thin, fused, close, *bands)]
+        rows = [
+            self._pieces(mine & chosen) for chosen in (touching, cut, thin, fused, close, *bands)
+        ]
         cover = [self._sum(np.ones(self.flat.shape, np.int64)) * 2]
         cover.append(self._sum((left > 0)[self.flat.slices].astype(np.int64)
                                + (right > 0)[self.flat.slices]))  # fmt: skip

@@ -221,6 +221,7 @@ def score_counts(parts: Sequence[SeamCounts], *, typical_px: float) -> SeamScore
             name,
             (seam[what].sum(), seam[of].sum()),
             (other[what].sum(), other[of].sum()),
+            alike=_alike(other[what], other[of], other["line"]),
             text=text,
         )
         for name, what, of, text in SHARES
@@ -229,11 +230,27 @@ def score_counts(parts: Sequence[SeamCounts], *, typical_px: float) -> SeamScore
     return SeamScore(tuple(figures), int(seam["touching"].sum()), typical_px)
 
 
-def _share(name: str, seam: tuple[Any, Any], other: tuple[Any, Any], *, text: str) -> SeamFigure:
+def _alike(count: NDArray[np.int64], of: NDArray[np.int64], lines: NDArray[np.int64]) -> float:
+    """Return how many of those on a line stand for one: 1 where lines differ by chance alone.
+
+    Cells of one part of an image are alike, so a line through large cells has many of them.
+    """
+    n, found = _sums(of, lines), _sums(count, lines)
+    share = float(found.sum()) / max(float(n.sum()), 1.0)
+    n, found = n[n > 0], found[n > 0]
+    if len(n) < LEAST_LINES or not 0 < share < 1:
+        return 1.0
+    chance = n * share * (1 - share)
+    return max(1.0, float(((found - n * share) ** 2 / chance).sum() / (len(n) - 1)))
+
+
+def _share(
+    name: str, seam: tuple[Any, Any], other: tuple[Any, Any], *, alike: float, text: str
+) -> SeamFigure:
     """Return the difference of two shares with Newcombe's interval, which zeros do not narrow."""
     if not seam[1] or not other[1]:
         return SeamFigure(name, math.nan, math.nan, 0.0, math.nan, math.nan, text)
-    together = 2 if name in IN_TWOS else 1
+    together = max(2.0 if name in IN_TWOS else 1.0, alike)
     seam, other = ((count / together, of / together) for count, of in (seam, other))
     (a, a_low, a_high), (b, b_low, b_high) = _wilson(*seam), _wilson(*other)
     excess = a - b

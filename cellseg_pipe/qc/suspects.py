@@ -95,13 +95,16 @@ def suspects_of(
     """
     part = dict(zip(FIGURES, np.moveaxis(figures, 2, 0), strict=True))
     scores = scores_of(figures)
-    usual = {name: _median(part[name]) for name in ("focus", "low", "high", "noise")}
+    constant = np.isinf(scores["blank"])  # says nothing of what is usual, where the image has light
+    usual = {
+        name: _median(np.where(constant, np.nan, part[name]))
+        for name in ("focus", "low", "high", "noise")
+    }
     reach = np.maximum(usual["high"] - usual["low"], NEVER)
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = np.abs(np.log(part["noise"] / usual["noise"])) > np.log(OTHER_GAIN)
         blurred = part["focus"] < BLURRED * usual["focus"]
     other = np.abs(part["low"] - usual["low"]) > OTHER_LEVEL * reach
-    constant = np.isinf(scores["blank"])
     return {
         "focus": (scores["focus"] > FAR) & blurred,
         "brightness": (scores["brightness"] > FAR) & (gain | other) & ~constant,

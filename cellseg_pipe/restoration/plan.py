@@ -212,19 +212,36 @@ def _scales(
     """Return the network's grid and that of the result, over level 0."""
     ndim = len(source.shape)
     factor = 1.0
-    if settings.diameter_px is None:
-        log.info("no diameter given: the network sees the image as it is")
-    else:
+    if settings.diameter_px is not None:
         factor = model.diameter_px / settings.diameter_px
+    elif model.restores == "upsample":
+        raise ValueError(
+            f"{model.name} gives cells the diameter that it knows ({model.diameter_px:g} px), and"
+            " needs to know how large they are: give a diameter."
+        )
+    else:
+        log.warning(
+            "no diameter given: the network sees the image as it is, and knows cells of %g px",
+            model.diameter_px,
+        )
     flat = (1.0,) * (ndim - 2)
     if model.restores != "aniso":
         scale = Scale.of((*flat, factor, factor))
-        larger = model.restores == "upsample" and factor > 1
-        return scale, scale if larger else Scale.of((1.0,) * ndim)
-    if settings.anisotropy is None or source.series:
+        if model.restores != "upsample":
+            return scale, Scale.of((1.0,) * ndim)
+        if factor <= 1:
+            log.warning(
+                "cells of %g px are as large as %s knows them (%g px): the image keeps its pixels",
+                *(settings.diameter_px, model.name, model.diameter_px),
+            )
+            return scale, Scale.of((1.0,) * ndim)
+        return scale, scale
+    if settings.anisotropy is None or settings.anisotropy <= 1 or source.series:
+        known = "" if settings.anisotropy is None else f", got {settings.anisotropy:g}"
         raise ValueError(
             f"{model.name} restores the coarse axis of a volume (z) or an image (y), and needs to"
-            " know how coarse: give anisotropy, or the size of a voxel. Times are no such axis."
+            f" know how coarse (more than 1){known}: give anisotropy, or the size of a voxel."
+            " Times are no such axis."
         )
     out = Scale.of((settings.anisotropy, *(1.0,) * (ndim - 1)))
     return Scale.of((settings.anisotropy * factor, *(factor,) * (ndim - 1))), out

@@ -25,7 +25,8 @@ __all__ = ["Restoration", "restore"]
 
 MODEL = "one-click"
 BASE_BYTES = 300_000_000  # libraries and compiled loops
-STEPS = 4  # arrays of float32 that are held at once on the network's grid and on the result's
+STEPS = 4  # arrays of float32 that are held at once on the network's grid
+RESULT_BYTES = 24  # of each value of the result: float32, and float64 twice where it is rounded
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,9 @@ def restore(
     _check_memory(plan)
     found = _pixels(source, plan, engine, progress=progress, threads=threads)
     result = as_type(found, np.float32 if dtype == "float32" else pixels.dtype)
+    if plan.out.identity and dtype == "input":  # float32 does not hold all whole numbers
+        kept = [n for n in range(plan.n_channels) if n not in plan.channels]
+        result[kept] = pixels[kept]
     if colours:
         result = np.moveaxis(result, 0, -1)
     elif np.ndim(image) == len(source.shape):
@@ -202,9 +206,10 @@ def _spacing(
 
 def _check_memory(plan: RestorePlan) -> None:
     """Refuse an image that does not fit."""
-    n_values = math.prod(plan.grid_shape) * len(plan.channels)
-    n_values += math.prod(plan.out_shape) * plan.n_channels
-    needed, there = BASE_BYTES + 4 * STEPS * n_values, available_bytes()
+    n_grid = math.prod(plan.grid_shape) * len(plan.channels)
+    n_out = math.prod(plan.out_shape) * plan.n_channels
+    needed = BASE_BYTES + 4 * STEPS * n_grid + RESULT_BYTES * n_out
+    there = available_bytes()
     if there is not None and needed > there:
         raise MemoryError(
             f"restoring an image of shape {plan.shape} to {plan.out_shape} needs about"

@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from cellseg_pipe.restoration import Restoration, restore
 __all__ = ["RestoreJob", "RestoreOutcome", "restore_jobs", "run"]
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 FEW_VALUES, SAMPLES = 50, 1_000_000  # of grey, to which rounding adds noise; pixels that tell
 
@@ -66,6 +69,7 @@ def restore_jobs(
     *,
     image_format: str = ".tif",
     recursive: bool = False,
+    skip_existing: bool = False,
 ) -> list[RestoreJob]:
     """Say which images there are and what is written where; refuse to replace any file.
 
@@ -79,6 +83,8 @@ def restore_jobs(
         Ending of the files in a folder.
     recursive : bool
         Whether folders in folders are searched.
+    skip_existing : bool
+        Whether images whose result is there are left out, in whatever way it was made.
 
     Returns
     -------
@@ -100,10 +106,13 @@ def restore_jobs(
         RestoreJob(image, out if single else out / f"{stem_of(image)}{image_format}")
         for image in images
     ]
-    for job in jobs:
-        if job.out.exists():
-            raise FileExistsError(f"{job.out} exists. Name another folder, or remove it first.")
-    return jobs
+    there = [job for job in jobs if job.out.exists()]
+    if there and not skip_existing:
+        raise FileExistsError(
+            f"{there[0].out} exists. Name another folder, remove it, or pass --skip-existing to"
+            " restore only images without a result."
+        )
+    return [job for job in jobs if job not in there]
 
 
 def run(
@@ -133,26 +142,38 @@ def run(
         One per image.
     """
     given = dict(settings)
-    images = [open_image(job.image, **(reading or {})) for job in jobs]
-    for job, image in zip(jobs, images, strict=True):
-        _check(job, image, given)
-    if given.get("method", "network") == "network":
+    opened = [_tried(job, partial(_opened, job, given, reading or {})) for job in jobs]
+    good = any(isinstance(image, OpenImage) for image in opened)
+    if good and given.get("method", "network") == "network":
         from cellseg_pipe.nets.restore import restorer_for
 
         shared = {key: given[key] for key in ("device", "precision", "threads") if key in given}
         given["model"] = restorer_for(given.get("model", "one-click"), **shared)
-    for folder in {job.out.parent for job in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    for job, image in zip(jobs, images, strict=True):
-        try:
-            outcomes.append(_one(job, image, given, progress=progress))
-        except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
-            log.debug("traceback", exc_info=True)
-            outcomes.append(RestoreOutcome(job, f"{job.image.name}: {error}", done=False))
-        level = logging.INFO if outcomes[-1].done else logging.ERROR
-        log.log(level, "%s", outcomes[-1].text)
+    for job, image in zip(jobs, opened, strict=True):
+        outcome: RestoreOutcome = (
+            _tried(job, partial(_one, job, image, given, progress=progress))
+            if isinstance(image, OpenImage)
+            else image
+        )
+        outcomes.append(outcome)
+        log.log(logging.INFO if outcome.done else logging.ERROR, "%s", outcome.text)
     return outcomes
+
+
+def _tried(job: RestoreJob, work: Callable[[], Found]) -> Found | RestoreOutcome:
+    """Return what is found, or that it failed: other images do not wait for this one."""
+    try:
+        return work()
+    except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
+        log.debug("traceback", exc_info=True)
+        return RestoreOutcome(job, f"{job.image.name}: {error}", done=False)
+
+
+def _opened(job: RestoreJob, settings: Mapping[str, Any], reading: Mapping[str, Any]) -> OpenImage:
+    image = open_image(job.image, **reading)
+    _check(job, image, settings)
+    return image
 
 
 def _check(job: RestoreJob, image: OpenImage, settings: Mapping[str, Any]) -> None:
@@ -217,6 +238,7 @@ def _one(
             " lies between them",
             *(job.image.name, few),
         )
+    job.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(result, job.out, offset_um=_place(image, found, spacing_um))
     seconds = time.monotonic() - began
     text = f"{job.image.name}: {found.plan.method}, {_shape(image.shape)}"
@@ -228,7 +250,7 @@ def _one(
 
 def _few_values(pixels: NDArray[Any]) -> int | None:
     """Return how many whole grey values most pixels lie within, where they are too few."""
-    if pixels.dtype.kind == "f":
+    if pixels.dtype.kind in "fb":  # of yes and no there is nothing to round
         return None
     some = pixels.ravel()[:: max(1, pixels.size // SAMPLES)]
     low, high = np.percentile(some, (1, 99))

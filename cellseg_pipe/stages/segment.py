@@ -325,7 +325,7 @@ def _one(
     )
     seconds = time.monotonic() - began
     _note(job, {"mark": mark, "state": "writing"})
-    _write(job, image, found, spacing_um=own.get("spacing_um"))
+    _write(job, image, found, spacing_um=own.get("spacing_um"), offset_um=header.offset_um)
     megapixels = found.labels.size / 1e6
     _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
     said = (
@@ -387,10 +387,15 @@ def _note(job: Job, facts: dict[str, Any]) -> None:
 
 
 def _write(
-    job: Job, image: Image, found: Segmentation, *, spacing_um: tuple[float, ...] | None
+    job: Job,
+    image: Image,
+    found: Segmentation,
+    *,
+    spacing_um: tuple[float, ...] | None,
+    offset_um: tuple[float, ...] | None,
 ) -> None:
     """Write the labels and all that was asked for beside them."""
-    write_labels(job.labels, found.labels, spacing_um=spacing_um)
+    write_labels(job.labels, found.labels, spacing_um=spacing_um, offset_um=offset_um)
     writers: dict[str, Callable[[Path], object]] = {
         "csv": lambda path: write_table(path, found.table),
         "parquet": lambda path: write_table(path, found.table),

@@ -274,7 +274,8 @@ class UnitRun:
         if relation is not None and relation.cells is self:
             found = found | relation.digests
         judged = hash_of(found["measure"], self.experiment.qc.model_dump(), *related)
-        seen = [found["looked"], *([found["restored"]] if self.saves_restored else [])]
+        seen = [found["looked"]] if self.experiment.qc.maps else []
+        seen += [found["restored"]] if self.saves_restored else []
         return found | {"judged": judged, "audit": hash_of(judged, said, self.name, *seen)}
 
     @cached_property

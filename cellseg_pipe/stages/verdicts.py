@@ -81,7 +81,9 @@ def judge_run(
     fields = field_grid(unit.image.shape, typical)
     cells = cell_sums(published.cells, blocks, axes=axes, fields=fields)
     medians = cells.diameters.medians()
-    verdicts = [_of_cells(cells, counts), _of_diameters(medians, fields, tiling)]
+    verdicts = [_of_cells(cells, counts)]
+    if not unit.sources:  # of cells that are made from others no network was told how large
+        verdicts.append(_of_diameters(medians, fields, tiling))
     figures: dict[str, Any] = {"diameter_map": _map(medians, fields)}
     published.blocks.unlink(missing_ok=True)
     if maps:

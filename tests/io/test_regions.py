@@ -73,12 +73,14 @@ def test_classes_names_and_numbers(tmp_path):
         feature("MultiPolygon", [square, square], name="b"),
         feature("Polygon", square),
         {**feature("Polygon", square), "properties": None},
+        feature("Polygon", square, classification={"names": ["Tumor", "Positive"]}),
     ]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(features))
     outlines = read_outlines(path)
-    assert [outline.name for outline in outlines] == ["Tumor", "Stroma", "b", "4", "5"]
-    assert [len(outline.rings) for outline in outlines] == [1, 1, 2, 1, 1]
+    names = ["Tumor", "Stroma", "b", "4", "5", "Tumor: Positive"]
+    assert [outline.name for outline in outlines] == names
+    assert [len(outline.rings) for outline in outlines] == [1, 1, 2, 1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["tif", "png", "npy", "zarr"])

@@ -2,8 +2,9 @@
 
 `CELLSEG_DATA=FOLDER .venv/bin/python tests/nightly/restoration.py --restorer FILE [--segmenter A]
 [--noise-segmenter D] [--images N]`. FOLDER holds the images that `config/training/split.csv` names;
-only its test groups in fluorescence are read. Photons are counted at the 99th percentile of the
-image. Writes the figures into docs/restoration.md.
+only its flat test images of one channel are read: fluorescence, and phase contrast of Usiigaci.
+Photons are counted at the 99th percentile of the image. Writes the figures into
+docs/restoration.md.
 
 A clean-trained segmenter; B a filter, then A; C the restorer, then A; D a segmenter that was
 trained with noise; E the restorer, then D. Where only one segmenter is given, D and E are left out.
@@ -76,8 +77,8 @@ def filtered(light: NDArray, method: str) -> NDArray:
     return cs.restore(light, axes="yx", method=method).pixels
 
 
-def fluorescent(pair: object) -> bool:
-    """Tell whether light is what an image shows."""
+def judged(pair: object) -> bool:
+    """Tell whether an image is of one channel and flat: fluorescence, and phase contrast."""
     return pair.channels not in ("grey", "hematoxylin") and not pair.spacing_um  # type: ignore[attr-defined]
 
 
@@ -100,22 +101,50 @@ def noisy(light: NDArray[np.float32], photons: float, name: str) -> NDArray[np.f
     return with_photons(light, photons, np.random.default_rng(seed))
 
 
-def scores(ways: Ways, some: list[Image]) -> dict[float, dict[str, NDArray]]:
-    """Return the AP at IoU .5 of each image, by photons and way."""
+def scores(
+    ways: Ways, some: list[Image]
+) -> tuple[dict[float, dict[str, NDArray]], dict[float, NDArray]]:
+    """Return the AP at IoU .5 of each image, by photons and way; and how its light came back."""
     found: dict[float, dict[str, NDArray]] = {}
+    kept: dict[float, NDArray] = {}
     for photons in PHOTONS:
+        shares = []
         rows: dict[str, list[float]] = {name: [] for name in ways.all()}
         for image in some:
-            light, px = noisy(light_of(image), photons, image.pair.image), image.diameter_px
+            true, px = light_of(image), image.diameter_px
+            light = noisy(true, photons, image.pair.image)
             seen: dict[str, NDArray] = {}
             for name, (how, engine) in ways.all().items():
                 if how not in seen:
                     seen[how] = ways.seen(how, light, px)
                 labels = segmented(seen[how], engine, px)
                 rows[name].append(cs.evaluate(labels, image.truth).ap[0.5])
+            shares.append(shares_of(seen["restored"], true))
         found[photons] = {name: np.array(row) for name, row in rows.items()}
+        kept[photons] = np.array(shares)
         print(photons, {name: f"{row.mean():.3f}" for name, row in found[photons].items()})
-    return found
+    return found, kept
+
+
+def shares_of(restored: NDArray, light: NDArray) -> tuple[float, float, float]:
+    """Return mean and 99th percentile over those of the light, and by how much the 1st is off.
+
+    The last in shares of the range, as it is 0 in the light.
+    """
+    (low, high), (least, most) = (np.percentile(seen, (1, 99)) for seen in (restored, light))
+    return restored.mean() / light.mean(), high / most, (low - least) / (most - least)
+
+
+def greys(kept: dict[float, NDArray]) -> list[str]:
+    """Return the table of how the light of the test images came back."""
+    lines = ["| photons | mean | 99 % | 1 % off |", "|---|---|---|---|"]
+    for photons, shares in kept.items():
+        told = [
+            f"{middle:.3f} ({low:.3f} to {high:.3f})"
+            for low, middle, high in np.percentile(shares, (25, 50, 75), axis=0).T
+        ]
+        lines.append(f"| {said(photons)} | {' | '.join(told)} |")
+    return lines
 
 
 def interval(values: NDArray, groups: list[str]) -> str:
@@ -143,6 +172,20 @@ def tables(found: dict[float, dict[str, NDArray]], groups: list[str]) -> list[st
     for photons, row in found.items():
         values = " | ".join(interval(row[a] - row[b], groups) for a, b in pairs)
         lines.append(f"| {said(photons)} | {values} |")
+    return lines
+
+
+def by_set(found: dict[float, dict[str, NDArray]], some: list[Image]) -> list[str]:
+    """Return a row per set of images."""
+    sets = np.array([image.pair.set for image in some])
+    lines = ["| set | images | " + " | ".join(f"{said(photons)}: A, C" for photons in found) + " |"]
+    lines.append("|---" * (len(found) + 2) + "|")
+    for name in sorted(set(sets)):
+        values = [
+            f"{row['A'][sets == name].mean():.3f}, {row['C'][sets == name].mean():.3f}"
+            for row in found.values()
+        ]
+        lines.append(f"| {name} | {(sets == name).sum()} | {' | '.join(values)} |")
     return lines
 
 
@@ -214,9 +257,13 @@ def section(ways: Ways, some: list[Image]) -> list[str]:
         )
     else:
         told.append(f"D: the segmenter `{ways.noisy.name}`, trained with noise. E: D, restored.")
-    told += ["", *tables(scores(ways, some), groups)]
+    found, kept = scores(ways, some)
+    told += ["", *tables(found, groups)]
     told += ["", "Differences are paired by image; 95 % intervals are of a bootstrap over groups."]
-    told += ["", "### Grey values", "A synthetic image whose light is known.", ""]
+    told += ["", "### By set", "Mean AP at IoU .5 of A and C.", "", *by_set(found, some)]
+    told += ["", "### Grey values", "Of the test images, restored over the light: the median, and"]
+    told += ["quartiles over images; the 1st percentile in shares of the range.", "", *greys(kept)]
+    told += ["", "A synthetic image whose light is known:", ""]
     return [*told, *statistics(ways), "", "### Time", speed(ways)]
 
 
@@ -230,7 +277,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     warnings.simplefilter("ignore", RuntimeWarning)
-    some = list(images(Path(os.environ["CELLSEG_DATA"]), fluorescent))
+    some = list(images(Path(os.environ["CELLSEG_DATA"]), judged))
     some = [image for image in some if image.truth.ndim == 2]
     step = max(1, len(some) // asked.images) if asked.images else 1
     second = asked.noise_segmenter

@@ -171,6 +171,10 @@ def test_grown_labels_in_every_tiling(tmp_path, mode, dtype):
         np.testing.assert_array_equal(table["nucleus_id"], table["label"])
         np.testing.assert_array_equal(nuclei_table["cell_id"], nuclei_table["label"])
         assert not table["no_nucleus"].any()
+        said = json.loads((tmp_path / "out" / "summary.json").read_text())["units"]
+        about = {name: [v["about"] for v in said[name]["qc"]["verdicts"]] for name in said}
+        assert "diameter" in about["a-nuclei"]  # and grown cells are larger than any network knows
+        assert "diameter" not in about["a-cells"] + about["a-cytoplasm"]
         size = "area_px" if mode == "2d" else "volume_px"
         counts = np.bincount(expected.ravel())[table["label"]]
         np.testing.assert_array_equal(table[size], counts)

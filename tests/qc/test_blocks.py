@@ -21,23 +21,23 @@ from cellseg_pipe.qc import (
 from cellseg_pipe.synth import PRESETS, render
 from cellseg_pipe.tiles import Grid
 
-EDGE, SHAPE = 128, (1024, 1024)
+EDGE, N = 128, 8  # blocks of the tests, and of the runs: 256
 
 
 @cache
-def image(seed=0):
-    spec = replace(PRESETS["nuclei"], shape=SHAPE, seed=seed, diameter_px=24)
-    return render(spec, Box.of(SHAPE)).image[0].astype(np.float32)
+def image(seed=0, edge=EDGE):
+    spec = replace(PRESETS["nuclei"], shape=(N * edge, N * edge), seed=seed, diameter_px=24)
+    return render(spec, Box.of(spec.shape)).image[0].astype(np.float32)
 
 
-def figures_of(pixels):
-    grid = Grid(pixels.shape, (EDGE, EDGE))
+def figures_of(pixels, edge=EDGE):
+    grid = Grid(pixels.shape, (edge, edge))
     boxes = [grid.box(number) for number in range(len(grid))]
     return np.stack([block_figures(pixels[box.slices][None]) for box in boxes])
 
 
-def n_px():
-    return np.full((SHAPE[0] // EDGE) ** 2, EDGE * EDGE)
+def n_px(edge=EDGE):
+    return np.full(N * N, edge * edge)
 
 
 def column(figures, name):
@@ -61,10 +61,11 @@ FAULTS = {
 }
 
 
-def faulty(name, seed, share=8):
+def faulty(name, seed, edge=EDGE, share=8):
     """An image of which some blocks are wrong, and which."""
     rng = np.random.default_rng(seed)
-    pixels, grid = image(seed).copy(), Grid(SHAPE, (EDGE, EDGE))
+    pixels = image(seed, edge).copy()
+    grid = Grid(pixels.shape, (edge, edge))
     wrong = rng.permutation(len(grid))[: len(grid) // share]
     for number in wrong:
         box = grid.box(int(number)).slices
@@ -79,16 +80,32 @@ def auroc(score, positive):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_faulty_blocks_are_told_from_others(name, seed):
-    pixels, wrong = faulty(name, seed)
-    figures = figures_of(pixels)
+@pytest.mark.parametrize(("seed", "edge"), [(0, EDGE), (1, EDGE), (2, 256)])
+def test_faulty_blocks_are_told_from_others(name, seed, edge):
+    pixels, wrong = faulty(name, seed, edge)
+    figures = figures_of(pixels, edge)
     kind = FAULTS[name][0]
     score = np.nan_to_num(scores_of(figures)[kind][:, 0], nan=-1.0, posinf=1e9)
     assert auroc(score, wrong) >= 0.95
     if name != "empty":  # which may well be: a place without cells
-        found = suspects_of(figures, n_px())[kind][:, 0]
+        found = suspects_of(figures, n_px(edge))[kind][:, 0]
         assert found[wrong].mean() >= 0.75 and found[~wrong].mean() <= 0.02
+
+
+def test_what_is_usual_is_that_of_the_blocks_with_light():
+    """Glass that was masked is of one value: most of the image, and no measure of the rest."""
+    pixels, wrong = faulty("raised", 0)
+    figures = figures_of(pixels)
+    glass = np.tile(figures_of(np.zeros((EDGE, EDGE)))[0], (200, 1, 1))
+    sizes = np.full(len(figures) + 200, EDGE * EDGE)
+    few = suspects_of(figures, n_px())["brightness"]
+    many = suspects_of(np.concatenate([figures, glass]), sizes)["brightness"]
+    np.testing.assert_array_equal(many[: len(few)], few)
+    assert few[wrong].all() and not many[len(few) :].any()
+    slight = figures_of(image(0))
+    slight[wrong, :, FIGURES.index("low")] += 20  # grey levels of thousands: far, but no matter
+    alone = suspects_of(np.concatenate([slight, glass]), sizes)["brightness"]
+    assert not alone.any()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -146,11 +163,11 @@ def test_robust_z_ignores_outliers():
 
 
 def test_uneven_light_is_measured():
-    y, x = np.indices(SHAPE) / SHAPE[0] - 0.5
+    y, x = np.indices((N * EDGE, N * EDGE)) / (N * EDGE) - 0.5
     flat = image()
     reach = np.ptp(np.percentile(flat, [5, 99]))
     middles = np.array([np.mean([b.start, b.stop], axis=0) for b in map(
-        Grid(SHAPE, (EDGE, EDGE)).box, range((SHAPE[0] // EDGE) ** 2))])  # fmt: skip
+        Grid((N * EDGE, N * EDGE), (EDGE, EDGE)).box, range(N * N))])  # fmt: skip
     even = unevenness(figures_of(flat), middles)[0]
     tilted = unevenness(figures_of(flat + reach * x), middles)[0]
     assert even < 0.1 and 0.6 < tilted < 1.2

@@ -140,6 +140,37 @@ def test_seams_of_a_whole_image_score_zero(seed):
     assert all(one.low <= 0 <= one.high for one in score.figures)
 
 
+def discs(shape, diameters, *, seed=0):
+    """Round cells in rows, of the diameter that each column of pixels has."""
+    rng, labels, number = np.random.default_rng(seed), np.zeros(shape, np.uint32), 0
+    for px in np.unique(diameters):
+        disc = sum((np.indices((px, px)) - (px - 1) / 2) ** 2) <= px * px / 4
+        for y in range(4, shape[0] - px - 4, px + 6):
+            for x in range(4, shape[1] - px - 4, px + 6):
+                y0, x0 = (place + int(rng.integers(-3, 4)) for place in (y, x))
+                if (diameters[x0 : x0 + px] == px).all():
+                    number += 1
+                    labels[y0 : y0 + px, x0 : x0 + px][disc] = number
+    return labels
+
+
+@pytest.mark.parametrize(("start", "stop", "edge"), [(0.28, 0.72, 512), (0, 0.6, 768)])
+def test_parts_with_larger_cells_are_no_fault(start, stop, edge):
+    """Seams lie in them more often than other lines do, and their cells are large together."""
+    n = 1536
+    place = np.arange(n) / n
+    labels = discs((n, n), np.where((start < place) & (place < stop), 36, 20))
+    score = cs.seam_score(labels, edge)
+    assert figure(score, "fused").seams > figure(score, "fused").elsewhere
+    assert score.score == 0
+
+
+@pytest.mark.parametrize("px", [300, 450])
+def test_large_cells_are_seen_whole(px):
+    labels = discs((4096, 4096), np.full(4096, px))
+    assert cs.seam_score(labels, 1024).score == 0
+
+
 @pytest.mark.parametrize("fault", [name for name in faults.FAULTS if name not in faults.FEW])
 def test_each_fault_is_found(fault):
     labels = faults.FAULTS[fault](truth(1), CORE, seed=1)

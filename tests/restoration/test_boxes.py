@@ -193,10 +193,48 @@ def test_grids_and_pixel_sizes_follow_the_fractions_exactly(wholes):
         assert wholes[name][1].out.identity and wholes[name][1].pixel_factor[-1] == 1
 
 
+class Accelerator(Smoothing):
+    """A network on a device where the bits of a window depend on how many are computed with it."""
+
+    device = "cpu:0"  # not that of a CPU for who asks, and one for torch
+
+    def __init__(self):
+        self.sizes = set()
+
+    def __call__(self, x):
+        self.sizes.add(len(x))
+        y, style = super().__call__(x)
+        return y + 1e-3 * len(x), style
+
+
+def test_batches_are_of_one_size_wherever_a_box_begins():
+    """With any number of channels, also for the last windows of a box."""
+    pixels, net = noisy((3, 150, 150)), Accelerator()
+    source = source_of(pixels)
+    settings = RestoreSettings(diameter_px=20.0, window_px=64, overlap_px=16)
+    plan = make_restore_plan(source, settings, model=info())
+    whole = Box.of((150, 150))
+
+    def found(box):
+        return restored_box(source, plan, box, records=restored_records(net, source, plan))
+
+    halves = [found(Box((a, 0), (b, 150))) for a, b in ((0, 70), (70, 150))]
+    np.testing.assert_array_equal(np.concatenate(halves, axis=1), found(whole))
+    assert len(net.sizes) == 1
+
+
 def test_an_upsample_model_never_makes_an_image_smaller():
     source = source_of(noisy((1, 40, 50)))
     plan = make_restore_plan(source, RestoreSettings(diameter_px=40.0), model=info("upsample"))
     assert plan.out.identity and plan.scale.factors == (0.5, 0.5)
+
+
+def test_what_changes_nothing_is_said(caplog):
+    source = source_of(noisy((1, 40, 50)))
+    make_restore_plan(source, RestoreSettings(diameter_px=40.0), model=info("upsample"))
+    assert "the image keeps its pixels" in caplog.text
+    make_restore_plan(source, RestoreSettings(), model=info())
+    assert "knows cells of 20 px" in caplog.text
 
 
 def test_grey_values_come_back(wholes):
@@ -319,6 +357,9 @@ def test_types_come_back_rounded_and_within_their_limits():
     ("kind", "given", "said"),
     [
         ("aniso", {}, "aniso|coarse"),
+        ("aniso", {"anisotropy": 1.0}, r"how coarse \(more than 1\), got 1"),
+        ("aniso", {"anisotropy": 0.5}, r"how coarse \(more than 1\), got 0.5"),
+        ("upsample", {}, "how large they are: give a diameter"),
         ("denoise", {"channels": "grey"}, "channels of the image itself"),
         ("denoise", {"channels": 3}, "no channel 3"),
         ("denoise", {"offset": [1.0, 2.0, 3.0]}, "for each of 2"),

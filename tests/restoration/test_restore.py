@@ -88,6 +88,14 @@ def test_a_result_has_the_axes_and_the_type_of_its_image(shape, axes, given):
         np.testing.assert_array_equal(found.pixels[2, 1], alone)
 
 
+def test_channels_that_stay_keep_all_their_bits():
+    """Also whole numbers that float32 does not hold."""
+    image = np.random.default_rng(0).integers(2**30, 2**32, (3, 20, 20), dtype=np.uint32)
+    found = cs.restore(image, axes="cyx", method="median", channels=[1], dtype="input").pixels
+    np.testing.assert_array_equal(found[[0, 2]], image[[0, 2]])
+    assert (found[1] != image[1]).any()
+
+
 def test_upsampling_tells_the_new_size_of_a_pixel():
     image = noisy((2, 30, 40))
     model = model_of(kind="upsample")

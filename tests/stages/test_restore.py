@@ -10,12 +10,15 @@ import zarr
 
 import cellseg_pipe as cs
 from cellseg_pipe.cli import main
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.opening import open_image
 from cellseg_pipe.io.reading import Image, read_image
 from cellseg_pipe.io.validate import validate
 from cellseg_pipe.io.writing import write_image
 from cellseg_pipe.nets.checkpoint import load, save
+from cellseg_pipe.synth import PRESETS, render
 
+TINY = Path(__file__).parents[1] / "golden" / "models" / "tiny.safetensors"
 NET = Path(__file__).parents[1] / "golden" / "checkpoints" / "restoration"
 FAST = ["--device", "cpu", "--precision", "fp32"]
 
@@ -49,6 +52,53 @@ def test_a_folder_is_restored_into_another(tmp_path, capsys):
     assert main(command) == 1
     assert "exists. Name another folder" in capsys.readouterr().err
     assert (out / "n0.tif").read_bytes() == before
+
+
+def test_one_bad_file_does_not_stop_the_others_and_the_rest_follows(tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in "ac":
+        tifffile.imwrite(folder / f"{name}.tif", noisy((40, 50)))
+    (folder / "b.tif").write_bytes(b"no image")
+    command = ["restore", str(folder), str(out), "--method", "median"]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "2 restored, 1 failed" in said.out and "failed: b.tif" in said.err
+    assert sorted(path.name for path in out.iterdir()) == ["a.tif", "c.tif"]
+    tifffile.imwrite(folder / "b.tif", noisy((40, 50)))
+    before = (out / "a.tif").stat().st_mtime_ns
+    assert main(command) == 1 and "--skip-existing" in capsys.readouterr().err
+    assert main([*command, "--skip-existing"]) == 0
+    assert "1 restored, 0 failed" in capsys.readouterr().out
+    assert (out / "b.tif").exists() and (out / "a.tif").stat().st_mtime_ns == before
+
+
+def test_masks_of_yes_and_no_are_filtered(tmp_path):
+    np.save(tmp_path / "a.npy", noisy((30, 40)) > 20)
+    out = tmp_path / "b.npy"
+    assert main(["restore", str(tmp_path / "a.npy"), str(out), "--method", "median"]) == 0
+    assert np.load(out).dtype == bool
+
+
+def test_labels_of_an_enlarged_image_lie_where_its_cells_are(tmp_path, upsampler):
+    """Size and place of a pixel go from the image over the enlarged one to its labels."""
+    spec = replace(PRESETS["nuclei"], shape=(120, 140), diameter_px=12, seed=3)
+    piece = render(spec, Box.of(spec.shape))
+    source, large = tmp_path / "in.ome.zarr", tmp_path / "large.ome.zarr"
+    about = Image(piece.image[:1], "yx", (), (0.8, 0.8), False, source)
+    write_image(about, source, offset_um=(5.0, 6.0))
+    options = ["--model", str(upsampler), "--diameter-px", "12", *FAST]
+    assert main(["restore", str(source), str(large), *options]) == 0
+    labels = tmp_path / "labels.ome.zarr"
+    command = ["segment", str(large), str(labels), "--diameter-um", str(12 * 0.8)]
+    assert main([*command, "--model", str(TINY), "--device", "cpu"]) == 0
+    found, image = zarr.open_group(str(labels), mode="r"), open_image(large)
+    assert image.shape == (300, 350) == found["0"].shape
+    assert image.spacing_um == pytest.approx((0.32, 0.32))
+    (said,) = found.attrs["multiscales"]
+    scale, place = said["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"] == pytest.approx([0.32, 0.32])
+    assert place["translation"] == pytest.approx([5 - 0.24, 6 - 0.24]) == list(image.offset_um)
 
 
 @pytest.mark.parametrize("options", [[], ["--float"]])
@@ -140,6 +190,8 @@ def test_float_results_and_filters(tmp_path):
         (["--method", "median", "--float"], "b.png", "PNG holds"),
         (["--method", "median", "--format", ".gif"], "folder", "the format needs to be one of"),
         (["--method", "median", "--size-px", "2"], "b.tif", "odd number"),
+        (["--sigma-px", "9"], "b.tif", "--sigma-px is of method gaussian, got method network"),
+        (["--method", "median", "--diameter-px", "9"], "b.tif", "--diameter-px is of method net"),
         (["--model", str(NET), "--diameter-um", "8"], "b.tif", "size of a pixel"),
         (["--model", str(NET), "--diameter-um", "8", "--diameter-px", "8"], "b.tif", "one unit"),
     ],
