@@ -245,7 +245,10 @@ def _channels(text: str) -> list[str | None]:
 
 
 def _pair(text: str) -> tuple[float, float]:
-    low, high = (float(part) for part in text.split(","))
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"needs two numbers LOW,HIGH, got {text!r}") from error
     return low, high
 
 

@@ -58,7 +58,7 @@ def write_labels(
         with binary_whole(path) as file:
             np.save(file, labels)
     elif suffix == ".zarr":
-        _write_store(path, labels, spacing_um, offset_um)
+        _write_store(path, labels, spacing_um=spacing_um, offset_um=offset_um)
     else:
         raise ValueError(f"labels are written as .tif, .png, .npy or .zarr, got {path.name}.")
 
@@ -191,6 +191,7 @@ def _write_png_labels(path: Path, labels: NDArray[np.uint32]) -> None:
 def _write_store(
     path: Path,
     labels: NDArray[np.uint32],
+    *,
     spacing_um: tuple[float, ...] | None,
     offset_um: tuple[float, ...] | None,
 ) -> None:

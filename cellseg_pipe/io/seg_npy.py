@@ -40,15 +40,16 @@ def write_seg_npy(
     labels : uint32 array [*spatial]
         The cells; they are numbered anew if there are gaps, as the GUI would.
     flow : float32 array [n_axes, *spatial]
-        Unit vectors.
+        Unit vectors; on a grid of its own it is brought to that of the labels.
     logit : float32 array [*spatial]
-        Above the threshold in cells.
+        Above the threshold in cells; likewise.
     image_path : path
         The image.
     diameter_px : float
         Of a typical cell.
     """
     labels = renumber(labels)[0]
+    flow, logit = _on_pixels(flow, labels.shape), _on_pixels(logit[None], labels.shape)[0]
     n = int(labels.max(initial=0))
     kind = np.uint16 if n < 2**16 - 1 else np.uint32
     outlines = outline_pixels(labels) if labels.ndim == 2 else _by_plane(labels)
@@ -67,6 +68,17 @@ def write_seg_npy(
     }
     with binary_whole(path) as file:
         np.save(file, content, allow_pickle=True)  # type: ignore[arg-type]
+
+
+def _on_pixels(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return values [C, *grid] for pixels [C, *shape]: of the nearest voxel of their grid."""
+    if values.shape[1:] == tuple(shape):
+        return values
+    nearest = [
+        np.minimum((2 * np.arange(n) + 1) * own // (2 * n), own - 1)
+        for n, own in zip(shape, values.shape[1:], strict=True)
+    ]
+    return values[(slice(None), *np.ix_(*nearest))]
 
 
 def _shown_flows(flow: NDArray[np.float32], logit: NDArray[np.float32]) -> list[Any]:

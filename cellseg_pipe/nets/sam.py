@@ -43,7 +43,7 @@ class SamEngine:
     """
 
     def __init__(self, path: Path | str, *, device: str, precision: str = "auto") -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         # For a file that is missing the package would download another network and take that.
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist. Nothing is downloaded.")

@@ -74,7 +74,8 @@ def check_same_grid(plan: RestorePlan) -> None:
     if not plan.out.identity:
         raise ValueError(
             f"an image is restored where it is read if its grid stays, got {plan.shape} to"
-            f" {plan.out_shape} px. Restore it first, with `cellseg restore`."
+            f" {plan.out_shape} px. An image that fits in memory is restored"
+            " first, with `cellseg restore`."
         )
 
 

@@ -106,6 +106,11 @@ def source_of(
     ImageSource
         Reads from memory.
     """
+    if names and len(names) != len(pixels):
+        more = " The fourth colour is opacity; rgb=False makes it a channel." if rgb else ""
+        raise ValueError(
+            f"channel_names needs one for each of {len(pixels)} channels, got {list(names)}.{more}"
+        )
     return ImageSource(
         shape=pixels.shape[1:],
         n_channels=len(pixels),

@@ -11,6 +11,7 @@ __all__ = ["check_memory", "needed_bytes"]
 
 NETWORK_BYTES_PER_PX = 1600  # of a window: maps of a network of full width in float32
 BASE_BYTES = 300_000_000  # libraries and compiled loops
+BLENDING = 8  # values of the network's grid beside its outputs, while windows are blended
 # Per pixel on which particles walk: the field, ends and starts, counts, owners, labels (see
 # docs/decisions.md), as if all were foreground.
 FOLLOW_BYTES = {2: 50, 3: 60}
@@ -32,17 +33,14 @@ def needed_bytes(plan: Plan) -> int:
     on_grid = math.prod(plan.grid_shape)
     walked = math.prod(plan.walk_shape)
     outputs = 4 * (plan.n_outputs + 4) * (on_grid + walked)
+    blending = 4 * (plan.n_outputs + BLENDING) * on_grid
     plane = math.prod(plan.shape[1:]) if plan.mode == "planes" else walked
     window = max(math.prod(view.lattice.edge) for view in plan.views)
     if plan.fields is not None and plan.fields.differ:  # two answers at once, and labels of each
         outputs = 2 * outputs + 8 * len(plan.fields.diameter_px) * walked
-    return (
-        BASE_BYTES
-        + NETWORK_BYTES_PER_PX * window
-        + outputs
-        + FOLLOW_BYTES[len(plan.flow_axes)] * plane
-        + 8 * math.prod(plan.shape)
-    )
+    following = outputs + FOLLOW_BYTES[len(plan.flow_axes)] * plane
+    network = NETWORK_BYTES_PER_PX * window
+    return BASE_BYTES + network + max(following, blending) + 8 * math.prod(plan.shape)
 
 
 def check_memory(plan: Plan) -> None:

@@ -117,8 +117,11 @@ def answer_of(records: Records, plan: Plan, box: Box) -> Answer:
         for component, axis in enumerate(view.axes):
             flow[axes.index(axis)] += outputs[component]
         further = outputs[len(view.axes) :]
-        rest = further if rest is None else rest + further
-        style = view_style if view is plan.views[0] else style
+        if rest is None:
+            rest, style = further.copy() if len(plan.views) > 1 else further, view_style
+        else:
+            rest += further
+        del outputs, further  # before the next view has its own
     if rest is None:
         raise ValueError("a plan needs one view or more, got none.")
     for component, axis in enumerate(axes):

@@ -171,6 +171,13 @@ class Settings:
                 raise ValueError(f"{name} needs a number {rule}, got {value}.")
         self._check_overlaps()
         self._check_classes()
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1]:
+            raise ValueError(
+                f"percentiles needs two numbers, the lower one first, got {self.percentiles}."
+            )
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(
                 f"value_range needs two grey values, the lower one first, got {self.value_range}."

@@ -153,6 +153,7 @@ def segment(
     pixels, colours = channels_first(image, axes, rgb=rgb)
     series = axes is not None and "t" in axes.lower()
     source = source_of(pixels, tuple(channel_names), rgb=colours, series=series)
+    settings = _of_planes(settings, is_volume=len(source.spatial_shape) == 3)
     chosen = settings_for(
         engine, settings, source.spatial_shape, spacing_um=spacing_um, diameter_um=diameter_um
     )
@@ -170,6 +171,11 @@ def segment(
     check_memory(plan)
     answer, cells = run.cells(plan, progress)
     warnings = [*flat_inputs(plan), *unmeasured(plan), *left_out(plan, answer, cells)]
+    if plan.mode == "3d" and spacing_um is None and "anisotropy" not in settings:
+        warnings.append(
+            "neither the size of a voxel nor an anisotropy is known: planes are taken to be as far"
+            " apart as pixels"
+        )
     for warning in warnings:
         log.warning("%s", warning)
     wanted = replace(measuring or Measuring(), spacing=spacing_um)
@@ -187,6 +193,22 @@ def segment(
         n_too_far=cells.n_too_far,
         warnings=tuple(warnings),
     )
+
+
+def _of_planes(settings: dict[str, Any], *, is_volume: bool) -> dict[str, Any]:
+    """Return settings of a volume whose planes are to be joined, if it is said how.
+
+    To say how cells of neighbouring planes are joined is to ask for planes.
+    """
+    if not is_volume or settings.get("stitch_threshold") is None:
+        return settings
+    mode = settings.get("mode", "auto")
+    if mode == "3d":
+        raise ValueError(
+            f"stitch_threshold joins cells of planes, mode 'planes', got mode {mode!r}. Leave one"
+            " out."
+        )
+    return {**settings, "mode": "planes"}
 
 
 def settings_for(

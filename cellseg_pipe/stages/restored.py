@@ -70,7 +70,8 @@ def check_restoring(unit: UnitRun) -> None:
     if info.restores in OTHER_GRID:
         raise ValueError(
             f"restore.model {info.name} gives an image other pixels ({info.restores}), and labels"
-            " lie on those of the image itself. Restore it first, with `cellseg restore`."
+            " lie on those of the image itself. An image that fits in memory is restored first,"
+            " with `cellseg restore`."
         )
 
 

@@ -420,12 +420,12 @@ def _write(
 
 def _shown(image: Image, found: Segmentation) -> np.ndarray:
     """Return the picture of an image with outlines; of a volume its middle plane."""
-    return overlay(*_plane(image, found.labels))
+    return overlay(*_plane(image, found))
 
 
 def _figure(image: Image, found: Segmentation) -> np.ndarray:
     """Return image, outlines, flow and probability side by side; of a volume its middle plane."""
-    pixels, labels = _plane(image, found.labels)
+    pixels, labels = _plane(image, found)
     flow, logit = found.flow, found.logit
     if logit.ndim == 3:
         middle = logit.shape[0] // 2
@@ -433,9 +433,11 @@ def _figure(image: Image, found: Segmentation) -> np.ndarray:
     return show(pixels, labels, flow=flow, logit=logit)
 
 
-def _plane(image: Image, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pixels = image.pixels
+def _plane(image: Image, found: Segmentation) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is shown below outlines: colours, or the first channel that was segmented."""
+    pixels, labels = image.pixels, found.labels
     if labels.ndim == 3:
         middle = labels.shape[0] // 2
         pixels, labels = pixels[:, middle], labels[middle]
-    return pixels if image.rgb else pixels[0], labels
+    seen = [pick.index for pick in found.plan.picks if pick.kind == "channel"]
+    return pixels if image.rgb else pixels[seen[0] if seen else 0], labels

@@ -54,7 +54,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
     "denoise": (DENOISE,),
     "deblur": (DEBLUR,),
     "upsample": (UPSAMPLE,),
-    "one-click": (DENOISE, DENOISE, DEBLUR, UPSAMPLE, CLEAR),
+    "one-click": (DENOISE, DENOISE, DEBLUR, UPSAMPLE, CLEAR, CLEAR),
     "aniso": (Law(0.8, 0.8, 0.8, 0.1, 10.0, one_axis=True),),
 }
 

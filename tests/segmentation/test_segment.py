@@ -1,6 +1,8 @@
 """One image in memory: right cells, the same for any way to cut, clear words for bad input."""
 
 import logging
+import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cellseg_pipe.segmentation import (
     Settings,
     cells_of,
     make_plan,
+    memory,
     network_source,
     on_walked_grid,
     records_of,
@@ -360,6 +363,58 @@ def test_too_large_for_the_memory_is_refused(tiny, monkeypatch):
     monkeypatch.setattr("cellseg_pipe.segmentation.memory.available_bytes", lambda: 10**8)
     with pytest.raises(MemoryError, match="needs about .* GB, got 0.1 GB"):
         segment(scene()[0][0], model=tiny, diameter_px=30)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((24, 96, 96), {"mode": "3d", "anisotropy": 2.0, "diameter_px": 12}),
+        ((24, 96, 96), {"mode": "3d", "anisotropy": 4.0, "diameter_px": 24}),
+        ((400, 400), {"diameter_px": 10}),
+    ],
+)
+def test_no_more_memory_is_taken_than_foreseen(tiny, monkeypatch, shape, settings):
+    """Of arrays; cells smaller than the network knows make its grid, which is held, large."""
+    image, foreseen = np.random.default_rng(0).poisson(20, shape).astype(np.uint16), []
+
+    def begin(plan):
+        window = max(math.prod(view.lattice.edge) for view in plan.views)
+        libraries = memory.BASE_BYTES + memory.NETWORK_BYTES_PER_PX * window
+        foreseen.append(memory.needed_bytes(plan) - libraries)
+        tracemalloc.start()
+
+    monkeypatch.setattr("cellseg_pipe.segmentation.whole.check_memory", begin)
+    try:
+        segment(image, model=tiny, **settings)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * foreseen[0] < taken < 1.05 * foreseen[0]
+
+
+def test_a_threshold_of_planes_is_a_wish_for_planes(tiny):
+    volume = np.random.default_rng(0).poisson(20, (4, 64, 64)).astype(np.uint16)
+    said = {"axes": "zyx", "model": tiny, "diameter_px": 24}
+    assert segment(volume, stitch_threshold=0.3, **said).plan.mode == "planes"
+    with pytest.raises(ValueError, match="stitch_threshold joins cells of planes"):
+        segment(volume, stitch_threshold=0.3, mode="3d", **said)
+    deep = segment(volume, **said)
+    assert deep.plan.mode == "3d" and "as far apart as pixels" in deep.warnings[-1]
+    known = segment(volume, spacing_um=(0.5, 0.5, 0.5), **said)
+    assert not [text for text in known.warnings if "as far apart" in text]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "names", "said"),
+    [
+        ((1, 64, 64), "cyx", ["DAPI", "GFP"], "for each of 1 channels"),
+        ((2, 64, 64), "cyx", ["DAPI"], "for each of 2 channels"),
+        ((64, 64, 4), "yxc", ["a", "b", "c", "d"], "rgb=False makes it a channel"),
+    ],
+)
+def test_names_are_as_many_as_channels(tiny, shape, axes, names, said):
+    with pytest.raises(ValueError, match=said):
+        segment(np.zeros(shape, np.uint8), model=tiny, axes=axes, channel_names=names)
 
 
 def test_cells_too_large_for_the_reach_are_said(tiny, caplog):

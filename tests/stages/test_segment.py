@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 import zarr
@@ -77,6 +78,35 @@ def test_a_line_tells_of_each_image(pictures, tmp_path, caplog):
     measured = re.search(r"([\d.]+) px \(([\d.]+) to ([\d.]+)\)", caplog.text)
     px, low, high = map(float, measured.groups())
     assert low <= px <= high and low < high and abs(px - 30) < 5
+
+
+def test_files_of_the_peer_have_one_grid(pictures, tmp_path):
+    """Also where flows were not brought to the image's pixels."""
+    options = ("--diameter-px", 60, "--no-resample", "--save", "seg")
+    assert run(pictures[0] / "a.tif", tmp_path, *options) == 0
+    found = np.load(tmp_path / "a_seg.npy", allow_pickle=True).item()
+    shapes = {np.shape(part)[-3:-1] for part in found["flows"][:1]}
+    assert shapes == {(200, 230)} and found["masks"].shape == (200, 230)
+
+
+def test_outlines_lie_on_the_channel_that_was_segmented(pictures, tmp_path):
+    dark = np.zeros((200, 230), np.uint16)
+    image = tmp_path / "two.tif"
+    both = np.stack([dark, tifffile.imread(pictures[0] / "a.tif")])
+    tifffile.imwrite(image, both, metadata={"axes": "CYX"})
+    options = ("--channels", 1, "--diameter-px", 30, "--save", "overlay")
+    assert run(image, tmp_path / "out", *options) == 0
+    (path,) = (tmp_path / "out").glob("two*.png")
+    grey = np.asarray(PIL.Image.open(path)).astype(int)
+    plain = grey[np.ptp(grey[..., :3], axis=-1) == 0]
+    assert plain.max() > 200  # cells, not darkness
+
+
+@pytest.mark.parametrize("text", ["1", "1,2,3", "a,b"])
+def test_a_pair_is_two_numbers(text, capsys):
+    with pytest.raises(SystemExit):
+        run("a.tif", "out", "--percentiles", text)
+    assert "needs two numbers LOW,HIGH" in capsys.readouterr().err
 
 
 def test_what_is_done_is_skipped_and_never_replaced_unasked(pictures, tmp_path, capsys):
