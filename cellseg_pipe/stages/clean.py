@@ -126,8 +126,8 @@ def text_of(leftovers: list[Leftover], root: Path) -> str:
     lines.append(f"{total / 1e6:>12.1f} MB in {len(leftovers)} places")
     if any(each.why.startswith("scratch") for each in leftovers):
         lines.append(
-            "finished results stay as they are; with other settings for cells, measures, qc or exports"
-            " windows and tiles are computed again"
+            "finished results stay as they are; with other settings for cells, measures, rules or"
+            " exports windows and tiles are computed again"
         )
     return "\n".join(lines)
 
