@@ -1,8 +1,9 @@
 """Fits the confidence of cells to truth, and writes how well it does on images not fitted to.
 
-`python tests/bench/confidence.py collect DATA CELLS.npz`, then
-`python tests/bench/confidence.py fit CELLS.npz`. With `collect --window-px 128` cells lie where
-windows overlap, and `python tests/bench/confidence.py agreement CELLS.npz` says what that tells.
+`python tests/bench/confidence.py collect DATA CELLS.npz`, then `python tests/bench/confidence.py
+fit CELLS.npz`, or `score CELLS.npz` for the weights that are there. With `collect --window-px 128`
+cells lie where windows overlap, and `python tests/bench/confidence.py agreement CELLS.npz` says
+what that tells.
 
 DATA is a folder of the images that config/training/split.csv lists. Real images, and synthetic ones
 that are made here, are segmented by the shipped model with a diameter that is off by up to 1.5
@@ -33,6 +34,7 @@ OFF = 0.4  # logarithm of a diameter over the true one
 FLOW_THRESHOLD, USUAL = 1.0, 0.4
 FOLDS = 5  # of images, where what is fitted to some is scored on the others
 RIDGE = 1.0
+CASES = [(ndim, kind) for ndim in (2, 3) for kind in ("", ", no flow error")]
 BINS = np.linspace(0, 1, 11)
 
 
@@ -211,21 +213,35 @@ def fit(path: Path) -> None:
 
     cells = dict(np.load(path))
     right = ~cells["wrong"]
-    weights, report = {}, []
-    for ndim in (2, 3):
-        for kind in ("", ", no flow error"):
-            names = [f for f in FEATURES if not (kind and f.startswith("flow_error"))]
-            columns = np.stack([cells[name] for name in names], 1)
-            here = (cells["ndim"] == ndim) & (cells["known"] | bool(kind))
-            rows = here & ~cells["test"]
-            found = fitted(columns[rows], right[rows], balanced(cells, rows))
-            by_name = dict(zip(names, found, strict=True))
-            weights[f"{ndim}d{kind}"] = tuple(round(float(by_name.get(f, 0)), 4) for f in FEATURES)
-            chance = 1 / (1 + np.exp(-columns @ found))
-            usual = here & cells["test"] & (cells["flow_error"] <= USUAL)
-            report.append((f"{ndim}D{kind}", cells, chance, here & cells["test"], usual))
+    weights = {}
+    for ndim, kind in CASES:
+        names = [f for f in FEATURES if not (kind and f.startswith("flow_error"))]
+        columns = np.stack([cells[name] for name in names], 1)
+        rows = cells_with(cells, ndim, kind) & ~cells["test"]
+        found = fitted(columns[rows], right[rows], balanced(cells, rows))
+        by_name = dict(zip(names, found, strict=True))
+        weights[f"{ndim}d{kind}"] = tuple(round(float(by_name.get(f, 0)), 4) for f in FEATURES)
     write_weights(weights)
-    write_report(report, n_fit=int((~cells["test"]).sum()))
+    told = f"Fitted to {int((~cells['test']).sum()):,} cells; below"
+    score(cells, weights, told)
+
+
+def cells_with(cells: dict[str, np.ndarray], ndim: int, kind: str) -> np.ndarray:
+    """Return which cells have so many axes, and a flow error if that is looked at."""
+    return (cells["ndim"] == ndim) & (cells["known"] | bool(kind))
+
+
+def score(cells: dict[str, np.ndarray], weights: dict[str, Any], told: str) -> None:
+    """Write the page of how well weights do on images that were kept apart."""
+    from cellseg_pipe.qc.confidence import FEATURES
+
+    columns, report = np.stack([cells[name] for name in FEATURES], 1), []
+    for ndim, kind in CASES:
+        test = cells_with(cells, ndim, kind) & cells["test"]
+        chance = 1 / (1 + np.exp(-columns @ np.array(weights[f"{ndim}d{kind}"])))
+        usual = test & (cells["flow_error"] <= USUAL)
+        report.append((f"{ndim}D{kind}", cells, chance, test, usual))
+    write_report(report, told)
 
 
 def compare(path: Path) -> None:
@@ -274,13 +290,13 @@ def write_weights(weights: dict[str, tuple[float, ...]]) -> None:
     (ROOT / "cellseg_pipe/qc/_calibration.py").write_text("\n".join(lines) + "\n")
 
 
-def write_report(report: list[Any], *, n_fit: int) -> None:
+def write_report(report: list[Any], told: str) -> None:
     """Write the page of figures."""
     lines = [
         "# Calibration of the confidence",
         "",
-        "Written by `tests/bench/confidence.py fit`; how it is made, and what it is for: `qc.md`.",
-        f"Fitted to {n_fit:,} cells; below are cells of images that were kept apart (test groups).",
+        "Written by `tests/bench/confidence.py`; how it is made, and what it is for: `qc.md`.",
+        f"{told} are cells of images that were kept apart (test groups).",
         "",
         "| cells | n | wrong | AUROC of wrong | AUROC of probability alone | of flow error alone"
         " | calibration error |",
@@ -341,13 +357,18 @@ def main() -> None:
     step.add_argument("data", type=Path)
     step.add_argument("cells", type=Path)
     step.add_argument("--window-px", type=int)
-    for name in ("fit", "agreement"):
+    for name in ("fit", "score", "agreement"):
         steps.add_parser(name).add_argument("cells", type=Path)
     options = parser.parse_args()
     if options.step == "collect":
         collect(options.data, options.cells, options.window_px)
     elif options.step == "agreement":
         compare(options.cells)
+    elif options.step == "score":
+        from cellseg_pipe.qc._calibration import WEIGHTS
+
+        told = "The weights as they are shipped, with cells of the model as it is shipped; below"
+        score(dict(np.load(options.cells)), WEIGHTS, told)
     else:
         fit(options.cells)
 
