@@ -25,6 +25,7 @@ VIEWS = ("image", "restored", "outlines", "fill", "flows", "probability")
 SEAM_WORDS = {
     "cut": "cut cells",
     "slivers": "slivers",
+    "fused": "fused cells",
     "close": "halves",
     "repeats": "repeats",
     "middles": "cells on it",
@@ -241,7 +242,7 @@ def _number(value: float | None) -> float:
 
 
 def _seam_figure(unit: UnitSource, found: dict[str, Any]) -> Figure:
-    shares = ("cut", "slivers", "close", "repeats")
+    shares = ("cut", "slivers", "fused", "close", "repeats")
     rows = {
         SEAM_WORDS[name]: (_number(row["low"]), _number(row["excess"]), _number(row["high"]))
         for name, row in found.items()

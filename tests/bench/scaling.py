@@ -31,8 +31,11 @@ from cellseg_pipe.io.images import read_array  # noqa: E402
 
 FOLDER = ROOT / ".cache" / "scaling"
 DIAMETER_PX = 30
+JOINED = (8192, 8192)  # of which tiles are joined by IoU, too
 LIMIT_GB = 3.0  # of any job
-PERIODS = {2: (2048, 2048), 3: (128, 512, 512)}
+# No multiple of them is an edge of tiles: all seams would lie at one place of the pattern, and what
+# chance put there would count as many times.
+PERIODS = {2: (1900, 1900), 3: (120, 500, 500)}
 PEER_EDGE = 2048
 # A volume is mostly background, as light sheets are: windows of nothing are not computed.
 BLANK = {2: 0.0, 3: 0.6}
@@ -81,7 +84,7 @@ def named(shape: tuple[int, ...]) -> str:
 
 def picture(shape: tuple[int, ...]) -> Path:
     """Return an image that repeats itself, made once."""
-    path = FOLDER / f"{named(shape)}.ome.zarr"
+    path = FOLDER / f"{named(shape)}-of-{named(PERIODS[len(shape)])}.ome.zarr"
     if not path.exists():
         period, size = (",".join(map(str, many)) for many in (PERIODS[len(shape)], shape))
         command = ["synth", path, "--shape", size, "--period", period, "--seed", "5"]
@@ -91,7 +94,7 @@ def picture(shape: tuple[int, ...]) -> Path:
     return path
 
 
-def pipeline(shape: tuple[int, ...]) -> dict:
+def pipeline(shape: tuple[int, ...], seams: str = "exact") -> dict:
     """Run the pipeline on an image; return its time, its cells and the memory of its stages."""
     out = FOLDER / f"out-{named(shape)}"
     shutil.rmtree(out, ignore_errors=True)
@@ -101,6 +104,7 @@ def pipeline(shape: tuple[int, ...]) -> dict:
         "output": {"dir": str(out)},
         "targets": {"nuclei": {"model": "nuclei", "diameter_px": DIAMETER_PX}},
         "segment": {"mode": {2: "2d", 3: "3d"}[len(shape)]},
+        "stitch": {"seams": seams},
     }
     config.write_text(yaml.safe_dump(said))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--quiet"]
@@ -112,6 +116,7 @@ def pipeline(shape: tuple[int, ...]) -> dict:
     summary = json.loads((out / "summary.json").read_text())
     found = {"name": named(shape), "mpx": np.prod(shape, dtype=float) / 1e6, "seconds": took}
     found |= {"cells": summary["n_cells"], "exact": summary["exact"], "stages": list(stages(out))}
+    found["seams"] = summary["units"]["s"]["qc"].get("seam_score")
     found["numerics"] = summary["units"]["s"]["numerics"][0]
     shutil.rmtree(out)
     print(json.dumps(found), flush=True)
@@ -147,7 +152,9 @@ def peer(python: Path) -> dict[float, list[float]]:
     return {px: last_line([python, "-c", THEIRS, source, px]) for px in PEER_DIAMETERS_PX}
 
 
-def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]]) -> str:
+def page(
+    runs: list[dict], whole: list[float], theirs: dict[float, list[float]], joined: dict
+) -> str:
     """Return the page of the documentation, to where others write."""
     x = np.array([run["mpx"] for run in runs])
     y = np.array([run["seconds"] for run in runs])
@@ -177,16 +184,22 @@ def page(runs: list[dict], whole: list[float], theirs: dict[float, list[float]])
             f"cellpose 3.1.1.3 on {PEER_EDGE}², cells brought to {px:g} px: {peers:.2f} s per Mpx,"
             f" {', '.join(ratios)}."
         ]
+    lines += [
+        f"Tiles joined by IoU (`stitch.seams: iou`) at {joined['name']}: {joined['cells']} cells,"
+        f" seam score {joined['seams']:.4f}, {joined['seconds']:.1f} s."
+    ]
     lines += ["", "![memory of the largest job of each stage over size](images/memory.png)"]
     return "\n".join([*lines, "", *memories(runs)]) + "\n"
 
 
 def times(runs: list[dict]) -> list[str]:
     """Return the table of the runs."""
-    lines = ["| image | Mpx | seconds | s per Mpx | cells | exact |", "|---|---|---|---|---|---|"]
+    lines = ["| image | Mpx | seconds | s per Mpx | cells | exact | seam score |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     return lines + [
         f"| {run['name']} | {run['mpx']:.1f} | {run['seconds']:.1f} |"
         f" {run['seconds'] / run['mpx']:.3f} | {run['cells']} | {run['exact']} |"
+        f" {run['seams']:.4f} |"
         for run in runs
     ]
 
@@ -232,12 +245,14 @@ def plot(runs: list[dict], path: Path) -> None:
 def write_slides(shapes: list[tuple[int, ...]], peer_python: Path) -> list[dict]:
     """Run the slides, and the others on a part; write the page, and return the runs."""
     runs = [pipeline(shape) for shape in shapes]
+    joined = pipeline(JOINED, seams="iou")
     whole = last_line([sys.executable, "-c", OURS, picture((4096, 4096))])
     theirs = peer(peer_python) if peer_python.exists() else {}
     plot(runs, ROOT / "docs" / "images" / "memory.png")
     file = ROOT / "docs" / "scaling.md"
     rest = file.read_text().partition(REST)
-    file.write_text("\n".join([page(runs, whole, theirs), "".join(rest[1:])]))
+    text = page(runs, whole, theirs, joined)
+    file.write_text("\n".join([text, "".join(rest[1:])]))
     return runs
 
 
