@@ -96,7 +96,8 @@ def test_places_are_pictures_of_their_own_with_all_layers_in_a_row(made):
 def test_what_the_network_saw_is_beside_the_image(made, kind):
     text = text_of(made(kind))
     assert "Restored</span>" in text and "as the network saw it, each picture in its own" in text
-    by = r"<dt>Restored by</dt><dd>denoise_nuclei <code>\w{16}</code>, no light below 20; "
+    by = r"<dt>Restored by</dt><dd>denoise_nuclei <code>\w{16}</code>, which saw the image 0\.708"
+    by += " times as large, no light below 20; "  # cells of the target have 24 px, it knows 17
     assert re.search(by, text)
     assert "intensities are those of the image as it is" in text
     image, seen = (
@@ -107,7 +108,7 @@ def test_what_the_network_saw_is_beside_the_image(made, kind):
         )
     )
     raw, model = tifffile.imread(made(kind).parent / "r.tif"), made(kind).parent / "denoise_nuclei"
-    whole = cs.restore(raw, model=model, offset=20.0, device="cpu")
+    whole = cs.restore(raw, model=model, offset=20.0, diameter_px=24, device="cpu")
     assert np.abs(seen - to_grey8(np.rint(whole.pixels))).mean() < 3  # but for the compression
     assert np.abs(seen - image).mean() > 5
 
