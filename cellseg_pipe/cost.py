@@ -13,6 +13,7 @@ from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.slabs import SLAB_BYTES
 from cellseg_pipe.machine import available_bytes
 from cellseg_pipe.nets._footprint import Footprint
+from cellseg_pipe.qc import margin_px
 from cellseg_pipe.segmentation.memory import BASE_BYTES, FOLLOW_BYTES, NETWORK_BYTES_PER_PX
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.scope import core_needed, cores_needed, windows_needed
@@ -233,7 +234,7 @@ def look_bytes(plan: Plan, size: Size) -> int:
     int
         Bytes.
     """
-    margin = max(min(round(3 * plan.diameter_px) + 1, 256), round(1.5 * plan.diameter_px) + 1)
+    margin = margin_px(plan.diameter_px)
     seen = math.prod(min(p + 2 * margin, n) for p, n in zip(size.look_px, plan.shape, strict=True))
     pixels = math.prod(min(p, n) for p, n in zip(size.look_px, plan.shape, strict=True))
     bytes_px = PIXEL_BYTES * size.n_channels

@@ -106,14 +106,13 @@ def _restore(options: argparse.Namespace) -> int:
 
 def _check_method(options: argparse.Namespace) -> None:
     """Refuse what the method would not look at."""
-    from cellseg_pipe.config import OF_METHOD
+    from cellseg_pipe.config import keys_of_others
 
     chosen = options.method or "network"
-    for method, names in OF_METHOD.items():
-        for name in names if method != chosen else ():
-            if getattr(options, name) is not None:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is of method {method}, got method {chosen}.")
+    for key, method in keys_of_others(chosen):
+        if getattr(options, key) is not None:
+            flag = key.replace("_", "-")
+            raise ValueError(f"--{flag} is of method {method}, got method {chosen}.")
 
 
 def _words(text: str) -> list[int | str]:

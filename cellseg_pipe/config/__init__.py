@@ -5,7 +5,7 @@ load the networks' library, and each job of a workflow would wait for it (2.2 s 
 """
 
 from cellseg_pipe.config._problems import ConfigError, Problem
-from cellseg_pipe.config._restoring import OF_METHOD
+from cellseg_pipe.config._restoring import keys_of_others
 from cellseg_pipe.config._sections import Evaluate, Target
 from cellseg_pipe.config.experiment import Experiment, ImageEntry
 from cellseg_pipe.config.images import expand_images, with_images
@@ -26,7 +26,6 @@ from cellseg_pipe.config.writing import dump, schema, schema_text
 
 __all__ = [
     "CYTOPLASM",
-    "OF_METHOD",
     "ConfigError",
     "Evaluate",
     "Experiment",
@@ -40,6 +39,7 @@ __all__ = [
     "dump",
     "expand_images",
     "experiment_of",
+    "keys_of_others",
     "load_experiment",
     "made_targets",
     "propose",

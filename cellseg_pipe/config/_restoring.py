@@ -23,7 +23,7 @@ from cellseg_pipe.config._problems import Key, Problem
 if TYPE_CHECKING:
     from cellseg_pipe.config.experiment import Experiment
 
-__all__ = ["OF_METHOD", "Restore", "restore_problems"]
+__all__ = ["OF_METHOD", "Restore", "keys_of_others", "restore_problems"]
 
 # Which keys mean something with one method alone.
 OF_METHOD = {
@@ -67,6 +67,23 @@ class Restore(Section):
     """Write the restored image, too, with all its levels: restored.ome.zarr beside the labels."""
 
 
+def keys_of_others(chosen: str) -> list[tuple[str, str]]:
+    """Return what a method does not look at.
+
+    Parameters
+    ----------
+    chosen : {"network", "gaussian", "median"}
+        The method.
+
+    Returns
+    -------
+    list of (str, str)
+        Keys, each with the method that it is of.
+    """
+    others = (method for method in OF_METHOD if method != chosen)
+    return [(key, method) for method in others for key in OF_METHOD[method]]
+
+
 def restore_problems(experiment: Experiment) -> Iterator[Problem]:
     """Yield what is wrong with the section `restore`.
 
@@ -83,11 +100,10 @@ def restore_problems(experiment: Experiment) -> Iterator[Problem]:
     said, path = experiment.restore, ("restore",)
     if said is None:
         return
-    for method, keys in OF_METHOD.items():
-        for key in keys if method != said.method else ():
-            if getattr(said, key) != Restore.model_fields[key].default:
-                text = f"needs method {method}, got method {said.method}."
-                yield Problem((*path, key), text, (path,))
+    for key, method in keys_of_others(said.method):
+        if getattr(said, key) != Restore.model_fields[key].default:
+            text = f"needs method {method}, got method {said.method}."
+            yield Problem((*path, key), text, (path,))
     if said.size_px % 2 == 0:
         yield Problem((*path, "size_px"), f"needs an odd number, got {said.size_px}.")
     if said.diameter_um is not None and said.diameter_px is not None:

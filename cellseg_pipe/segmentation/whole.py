@@ -208,7 +208,7 @@ def _of_planes(settings: dict[str, Any], *, is_volume: bool) -> dict[str, Any]:
             f"stitch_threshold joins cells of planes, mode 'planes', got mode {mode!r}. Leave one"
             " out."
         )
-    return {**settings, "mode": "planes"}
+    return settings | {"mode": "planes"} if mode == "auto" else settings
 
 
 def settings_for(

@@ -216,9 +216,8 @@ def withdraw_unit(unit: UnitRun) -> None:
     if replaced and replaced != digest:
         # Their labels go, so their jobs are not done any more. What they found stays known.
         for stage in ("measure", "qc"):
-            said += published.scratch.glob(f"{stage}-*/done/*.json")
-            mine = unit.stage(stage).root
-            said = [path for path in said if mine not in path.parents]
+            done, mine = published.scratch.glob(f"{stage}-*/done/*.json"), unit.stage(stage).root
+            said += [path for path in done if mine not in path.parents]
     for path in said:
         path.unlink(missing_ok=True)
     for folder in published.scratch.glob(f"*-{replaced}"):

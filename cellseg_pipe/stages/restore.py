@@ -112,7 +112,8 @@ def restore_jobs(
             f"{there[0].out} exists. Name another folder, remove it, or pass --skip-existing to"
             " restore only images without a result."
         )
-    return [job for job in jobs if job not in there]
+    done = set(there)
+    return [job for job in jobs if job not in done]
 
 
 def run(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import cellseg_pipe as cs
 from cellseg_pipe.io.images import read_array
+from cellseg_pipe.kernels import boxes_and_areas, diameter_px
 from cellseg_pipe.nets.checkpoint import load, save
 from cellseg_pipe.nets.restore import restorer_for
 from cellseg_pipe.training.degrade import with_photons
@@ -42,8 +43,8 @@ def light_of(path: Path, pair: Pair) -> NDArray[np.float32]:
 
 def diameter_of(labels: NDArray) -> float:
     """Return the median diameter of the cells of an image; nan without any."""
-    areas = np.bincount(labels.ravel())[1:]
-    return float(np.sqrt(np.median(areas[areas > 0]) * 4 / np.pi)) if areas.any() else np.nan
+    areas = boxes_and_areas(labels.astype(np.uint32)).area
+    return float(np.median(diameter_px(areas, labels.ndim))) if len(areas) else np.nan
 
 
 def line(data: Path, model: Path | str) -> tuple[float, float]:

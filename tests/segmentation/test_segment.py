@@ -398,6 +398,8 @@ def test_a_threshold_of_planes_is_a_wish_for_planes(tiny):
     assert segment(volume, stitch_threshold=0.3, **said).plan.mode == "planes"
     with pytest.raises(ValueError, match="stitch_threshold joins cells of planes"):
         segment(volume, stitch_threshold=0.3, mode="3d", **said)
+    with pytest.raises(ValueError, match="mode '2d' needs an image y, x"):
+        segment(volume, stitch_threshold=0.3, mode="2d", **said)
     deep = segment(volume, **said)
     assert deep.plan.mode == "3d" and "as far apart as pixels" in deep.warnings[-1]
     known = segment(volume, spacing_um=(0.5, 0.5, 0.5), **said)
