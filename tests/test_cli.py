@@ -119,3 +119,25 @@ def test_a_label_image_in_a_store_is_scored(tmp_path, capsys):
     assert main(["evaluate", str(store / "labels"), truth]) == 1
     assert "has no multiscales" in capsys.readouterr().err
     assert zarr.open_array(store / "labels" / "truth" / "0", mode="r").dtype == np.uint32
+
+
+INTERRUPTED = """
+import argparse, sys
+from cellseg_pipe.cli import main
+
+def interrupted(options):
+    exec("raise KeyboardInterrupt")
+
+argparse.ArgumentParser.parse_args = lambda *_: argparse.Namespace(
+    command=interrupted, name="run", verbose=False
+)
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_ends_with_its_status_wherever_it_came(tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "interrupted"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert ended.stderr == "cellseg run: stopped. The same command goes on.\n"

@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options) or 0
     except KeyboardInterrupt:
         print(f"cellseg {options.name}: stopped. The same command goes on.", file=sys.stderr)
+        # An interrupt that came through text being evaluated, as in many imports, would have Python
+        # end itself by the signal although it was caught here; evaluating any text forgets it.
+        eval("None")
         return INTERRUPTED
     # What a user can mend, said in one line.
     except (MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
