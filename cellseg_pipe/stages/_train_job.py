@@ -71,8 +71,7 @@ class Job:
         restore = self.plan.restore
         if restore is None or self.segmenter is None:
             return Segmenting(self.target)
-        weights = (restore.perceptual, restore.segmentation, restore.reconstruction)
-        return Restoring(Judge(copy.deepcopy(self.segmenter.net)), Weights(*weights))
+        return Restoring(Judge(copy.deepcopy(self.segmenter.net)), Weights(**restore.weights))
 
     def sampler(self) -> Sampler:
         """Return what draws the crops."""
@@ -163,8 +162,7 @@ def _restoring(job: Job) -> list[str]:
     restore, segmenter = job.plan.restore, job.segmenter
     if restore is None or segmenter is None:
         return []
-    parts = ("perceptual", "segmentation", "reconstruction")
-    weights = ", ".join(f"{name} {getattr(restore, name):g}" for name in parts)
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in restore.weights.items())
     return [f"restores: {restore.kind}, for {segmenter.info.name}; loss {weights}"]
 
 

@@ -206,7 +206,8 @@ def _report(folder: Path, report: Report) -> None:
         " %.1f crops/s, %d images seen%s",
         report.step, report.loss, report.flow, report.inside, report.classes, report.rate,
         report.grad_norm, report.crops_per_s, report.images,
-        f", perceptual {report.perceptual:.4f}, reconstruction {report.reconstruction:.4f}"
+        f", perceptual {report.perceptual:.4f}, reconstruction {report.reconstruction:.4f},"
+        f" statistics {report.statistics:.4f}"
         if report.reconstruction else "",
     )  # fmt: skip
     append_rows(folder / "log.csv", [dataclasses.asdict(report)])

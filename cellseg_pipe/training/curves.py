@@ -11,7 +11,7 @@ from cellseg_pipe.training.evaluate import Score, means_by_set
 
 __all__ = ["draw_curves", "read_log", "read_scores"]
 
-LOSSES = ("loss", "flow", "inside", "classes", "perceptual", "reconstruction")
+LOSSES = ("loss", "flow", "inside", "classes", "perceptual", "reconstruction", "statistics")
 
 
 def read_log(path: Path | str) -> list[dict[str, float]]:

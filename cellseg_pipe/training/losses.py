@@ -26,7 +26,7 @@ class Loss:
     total, flow, inside, classes : tensor []
         What is made small; half the squared error of five times the flow; cross-entropy of the
         logit; that of the classes.
-    perceptual, reconstruction : tensor [], optional
+    perceptual, reconstruction, statistics : tensor [], optional
         Of networks that restore: see `restoring`.
     """
 
@@ -36,6 +36,7 @@ class Loss:
     classes: Tensor
     perceptual: Tensor | None = None
     reconstruction: Tensor | None = None
+    statistics: Tensor | None = None
 
     @property
     def parts(self) -> Tensor:

@@ -25,10 +25,13 @@ __all__ = [
     "in_clean_greys",
     "perceptual_loss",
     "restoring_loss",
+    "statistics_loss",
 ]
 
 TINY = 1e-6
 RECONSTRUCTION = 80.0  # brings squared errors of grey values to the size of the other parts
+SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # of the pixels that are darker
+LEAST_SPAN = 0.25  # of a crop's grey values, of which errors of its statistics are shares
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class Weights:
 
     Parameters
     ----------
-    perceptual, segmentation, reconstruction : float
-        Likeness of the segmenter's maps; its answer; squared error of grey values.
+    perceptual, segmentation, reconstruction, statistics : float
+        Likeness of the segmenter's maps; its answer; squared error of grey values, and of their
+        mean and percentiles.
     """
 
     perceptual: float = 1.0
     segmentation: float = 1.5
     reconstruction: float = 1.0
+    statistics: float = 1.0
 
 
 class Judge:
@@ -141,6 +146,34 @@ def perceptual_loss(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     return loss
 
 
+def statistics_loss(grey: Tensor, clean: Tensor) -> Tensor:
+    """Compare how bright a restored image is, wherever that is.
+
+    The likeliest value of each pixel of a noisy image makes an image whose bright cells are too
+    dark: what is unsure lies near the mean. Measured on the image the light is then wrong.
+
+    Parameters
+    ----------
+    grey, clean : float32 tensor [B, 1, *edge]
+        Grey values.
+
+    Returns
+    -------
+    float32 tensor [B]
+        Squared differences of mean and percentiles, in shares of the range from the 1st to the
+        99th percentile of the clean image; the mean of all.
+    """
+    shares = torch.tensor(SHARES, device=grey.device)
+
+    def said(x: Tensor) -> Tensor:
+        flat = x.float().flatten(1)
+        return torch.cat((flat.mean(1)[None], torch.quantile(flat, shares, dim=1)))
+
+    ours, wanted = said(grey), said(clean)
+    span = (wanted[-1] - wanted[1]).clamp(min=LEAST_SPAN)
+    return ((ours - wanted) / span).square().mean(0)
+
+
 def in_clean_greys(answer: Tensor, batch: WorseBatch) -> Tensor:
     """Bring a restored crop to the grey scale of the clean one.
 
@@ -193,13 +226,16 @@ def restoring_loss(answer: Tensor, batch: WorseBatch, *, judge: Judge, weights: 
     clean = (batch.clean * batch.place).sum(1, keepdim=True)
     n_px = total(batch.shown.sum()).clamp(min=1.0)
     reconstruction = RECONSTRUCTION * ((grey - clean) * batch.shown).square().sum() / n_px
+    statistics = RECONSTRUCTION * statistics_loss(grey, clean * batch.shown).sum() / n_crops
     return Loss(
         weights.perceptual * perceptual
         + weights.segmentation * segmented.total
-        + weights.reconstruction * reconstruction,
+        + weights.reconstruction * reconstruction
+        + weights.statistics * statistics,
         segmented.flow,
         segmented.inside,
         segmented.classes,
         perceptual.detach(),
         reconstruction.detach(),
+        statistics.detach(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Report:
         As the losses.
     images : int
         Distinct images that were seen since the run began or went on.
-    perceptual, reconstruction : float
+    perceptual, reconstruction, statistics : float
         As the losses, of networks that restore.
     """
 
@@ -50,6 +50,7 @@ class Report:
     images: int = 0
     perceptual: float = 0.0
     reconstruction: float = 0.0
+    statistics: float = 0.0
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -85,7 +86,7 @@ class Tally:
     """
 
     def __init__(self, seen: set[str] | None = None) -> None:
-        self.sums, self.n, self.since = np.zeros(7), 0, time.monotonic()
+        self.sums, self.n, self.since = np.zeros(len(fields(Loss)) + 1), 0, time.monotonic()
         self.seen = set() if seen is None else seen
 
     def add(self, loss: Loss, norm: float, sources: Iterable[str]) -> None:

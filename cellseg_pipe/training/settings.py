@@ -244,8 +244,8 @@ class Restore:
         one axis.
     segmenter : str
         Name or file of the model that restored images are for; it is frozen.
-    perceptual, segmentation, reconstruction : float
-        How much its maps, its answer, and the grey values count.
+    perceptual, segmentation, reconstruction, statistics : float
+        How much its maps, its answer, the grey values, and their mean and percentiles count.
     photons : tuple of float
         At full brightness, of the noisy images that evaluations restore.
     """
@@ -255,14 +255,21 @@ class Restore:
     perceptual: Weight = 1.0
     segmentation: Weight = 1.5
     reconstruction: Weight = 1.0
+    statistics: Weight = 1.0
     photons: tuple[Positive, ...] = (2.0, 8.0)
 
     def __post_init__(self) -> None:
         """Refuse a loss of nothing, and evaluations of nothing."""
-        if not (self.perceptual or self.segmentation or self.reconstruction):
-            raise ValueError("needs a perceptual, segmentation or reconstruction above 0.")
+        if not any(self.weights.values()):
+            raise ValueError(f"needs one of these above 0: {', '.join(self.weights)}.")
         if not self.photons:
             raise ValueError("needs photons: a number or more.")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The parts of the loss, each with how much it counts."""
+        parts = ("perceptual", "segmentation", "reconstruction", "statistics")
+        return {name: getattr(self, name) for name in parts}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

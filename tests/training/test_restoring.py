@@ -15,6 +15,7 @@ from cellseg_pipe.training.restoring import (
     in_clean_greys,
     perceptual_loss,
     restoring_loss,
+    statistics_loss,
 )
 from cellseg_pipe.training.settings import Augmentation, Recipe
 from cellseg_pipe.training.state import new_state
@@ -106,6 +107,23 @@ def test_correlations_and_the_perceptual_loss_are_the_formulas():
     assert torch.isfinite(correlations(still)).all()  # a map of one value throughout
 
 
+def test_the_statistics_loss_knows_how_bright_an_image_is_not_where():
+    rng = np.random.default_rng(1)
+    clean = torch.tensor(rng.gamma(2.0, 0.2, (2, 1, 40, 50)), dtype=torch.float32)
+    moved = clean.flatten(2)[..., torch.randperm(2000)].reshape(clean.shape)
+    torch.testing.assert_close(statistics_loss(moved, clean), torch.zeros(2), rtol=0, atol=1e-9)
+    dark = torch.stack((clean[0], clean[1].clamp(max=0.8)))  # bright cells are not bright enough
+    found = statistics_loss(dark, clean)
+    said = [
+        [x.mean(), *np.quantile(x, (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99))]
+        for x in (dark[1].numpy(), clean[1].numpy())
+    ]
+    ours, wanted = np.array(said)
+    error = (((ours - wanted) / (wanted[-1] - wanted[1])) ** 2).mean()
+    assert error > 1e-3
+    np.testing.assert_allclose(found, [0, error], rtol=1e-3, atol=1e-9)
+
+
 def test_a_perfect_answer_leaves_the_segmenters_own_loss(sampler):
     batch = worse_batch_of([sampler().crop(step, 0) for step in range(4)])
     clean = (batch.clean * batch.place).sum(1, keepdim=True)
@@ -119,7 +137,8 @@ def test_a_perfect_answer_leaves_the_segmenters_own_loss(sampler):
     worse = restoring_loss(answer + 0.1, batch, judge=judge, weights=Weights())
     grey = ((0.1 * (batch.high - batch.low) * batch.shown) ** 2).sum() / batch.shown.sum()
     assert float(worse.reconstruction) == pytest.approx(80 * float(grey), rel=1e-3)
-    assert loss.parts.shape == (6,) and not loss.parts.requires_grad
+    assert float(loss.statistics) < 1e-6 < 1e-2 < float(worse.statistics)
+    assert loss.parts.shape == (7,) and not loss.parts.requires_grad
 
 
 def test_only_the_network_learns(sampler):
@@ -138,4 +157,4 @@ def test_only_the_network_learns(sampler):
     for key, value in judge.net.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     assert (state.net.output[2].weight != start).any()
-    assert reports[0].perceptual > 0 and reports[0].reconstruction > reports[-1].reconstruction
+    assert reports[0].perceptual > 0 and reports[0].statistics > reports[-1].statistics
