@@ -166,6 +166,8 @@ def with_spacing(
     given, ndim = dict(settings), len(shape)
     if diameter_um is not None and given.get("diameter_px") is not None:
         raise ValueError("a diameter needs one unit, got both diameter_px and diameter_um.")
+    if diameter_um is not None and not 0 < diameter_um < math.inf:
+        raise ValueError(f"diameter_um needs a number above 0, got {diameter_um}.")
     if diameter_um is not None and spacing_um is None:
         raise ValueError(
             "diameter_um needs the size of a pixel, and the image does not tell it. Give"

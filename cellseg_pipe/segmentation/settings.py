@@ -171,6 +171,7 @@ class Settings:
                 raise ValueError(f"{name} needs a number {rule}, got {value}.")
         self._check_overlaps()
         self._check_classes()
+        self._check_used()
         self._check_ranges()
 
     def _check_ranges(self) -> None:
@@ -197,6 +198,13 @@ class Settings:
                 f"overlap_px needs at most half of window_px ({self.window_px}), got"
                 f" {self.overlap_px}."
             )
+
+    def _check_used(self) -> None:
+        """Refuse what nothing would come of."""
+        if self.local_px != Settings.local_px and self.normalise != "local":
+            raise ValueError(f"local_px needs normalise='local', got {self.normalise!r}.")
+        if self.flow_smooth_px and self.mode in ("2d", "planes"):
+            raise ValueError(f"flow_smooth_px needs mode '3d', got {self.mode!r}. Leave it out.")
 
     def _check_classes(self) -> None:
         n = self.diameter_classes

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellseg_pipe.diameter import Diameter
 from cellseg_pipe.io.regions import region_of
+from cellseg_pipe.preprocess import is_blank
 from cellseg_pipe.segmentation.cells import Cells
 from cellseg_pipe.segmentation.image import channels_first, source_of, with_spacing
 from cellseg_pipe.segmentation.measuring import Measuring, measurer_for
@@ -171,6 +172,13 @@ def segment(
     check_memory(plan)
     answer, cells = run.cells(plan, progress)
     warnings = [*flat_inputs(plan), *unmeasured(plan), *left_out(plan, answer, cells)]
+    if not warnings and is_blank(pixels):
+        warnings.append("the image is of one grey value throughout: there is nothing to find")
+    if spacing_um is not None and spacing_um[-1] != spacing_um[-2]:
+        warnings.append(
+            f"pixels are not square (y {spacing_um[-2]:g}, x {spacing_um[-1]:g} µm): the diameter"
+            " is that along x, and cells are seen as they are stretched"
+        )
     if plan.mode == "3d" and spacing_um is None and "anisotropy" not in settings:
         warnings.append(
             "neither the size of a voxel nor an anisotropy is known: planes are taken to be as far"
@@ -267,15 +275,14 @@ def segment_many(
     shared = {
         name: settings[name] for name in ("device", "precision", "threads") if name in settings
     }
-    name = settings.pop("model", "nuclei")
-    engine = engine_for(name, **shared)
-    if settings.get("side_model") is not None:
-        settings["side_model"] = engine_for(settings["side_model"], **shared)
+    settings.setdefault("model", "nuclei")
+    named = {key: settings.get(key) for key in ("model", "side_model")}
+    loaded = {key: net and engine_for(net, **shared) for key, net in named.items()}
     for image in images:
         pixels, own = image if isinstance(image, tuple) else (image, {})
-        # One that runs elsewhere, or otherwise, is loaded for it.
-        net = name if {"device", "precision"} & set(own) else engine
-        yield segment(pixels, **{"model": net, **settings, **own})
+        # Networks that run elsewhere, or otherwise, are loaded for it.
+        nets = named if {"device", "precision"} & set(own) else loaded
+        yield segment(pixels, **{**settings, **nets, **own})
 
 
 def flat_inputs(plan: Plan) -> Iterator[str]:

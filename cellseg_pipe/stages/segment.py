@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from cellseg_pipe.io.tables import write_table
 from cellseg_pipe.nets.engine import engine_for
 from cellseg_pipe.plot import overlay, show
 from cellseg_pipe.segmentation import Segmentation, segment
+from cellseg_pipe.segmentation.image import with_spacing
+from cellseg_pipe.segmentation.settings import Settings
 
 __all__ = ["EXTRAS", "LABEL_SUFFIXES", "Job", "Outcome", "jobs_for", "run"]
 
@@ -200,6 +202,7 @@ def run(
     list of Outcome
         One per image.
     """
+    _check_settings(settings)
     shared = {key: settings[key] for key in ("device", "precision", "threads") if key in settings}
     engine = engine_for(settings.get("model", "nuclei"), **shared)
     given = {**settings, "model": engine}
@@ -232,6 +235,17 @@ def run(
             outcomes[-1].text,
         )
     return outcomes
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse what fits no image, before a network or an image is loaded."""
+    own = {field.name for field in fields(Settings)} & set(settings)
+    with_spacing(
+        {name: settings[name] for name in own},
+        (1, 1),
+        (1.0, 1.0),
+        diameter_um=settings.get("diameter_um"),
+    )
 
 
 def mark_of(job: Job, *, settings: dict[str, Any], reading: dict[str, Any]) -> str:

@@ -119,9 +119,13 @@ def test_limits_are_those_of_settings(name):
         if name == "max_size_px":
             given["min_size_px"] = 0
         also = {"overlap_px": 0} if name == "window_px" else {}
+        local = {"normalise": "local"} if name == "local_px" else {}
         given |= also
         given = {section: given if section != "targets" else {"nuclei": given}}
-        assert accepts(lambda value=value, also=also: Settings(**{name: value}, **also)) == fits
+        assert (
+            accepts(lambda value=value, rest=also | local: Settings(**{name: value}, **rest))
+            == fits
+        )
         assert accepts(lambda given=given: experiment_of({**LEAST, **given})) == fits
 
 

@@ -315,6 +315,13 @@ def test_a_constant_image_has_no_cells_and_a_warning(tiny, value, caplog):
         found = segment(np.full((90, 80), value, np.float32), model=tiny, diameter_px=30)
     assert found.n_cells == 0 and not found.labels.any()
     assert "no contrast" in caplog.text and "no contrast" in found.warnings[0]
+    plain = segment(np.full((90, 80), value), model=tiny, diameter_px=30, normalise="off")
+    assert plain.n_cells == 0 and "of one grey value" in plain.warnings[0]
+
+
+def test_pixels_that_are_not_square_are_said(tiny):
+    found = segment(scene()[0][0], model=tiny, diameter_um=15, spacing_um=(0.6, 0.5))
+    assert found.diameter_px == 30 and "pixels are not square" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -329,6 +336,9 @@ def test_a_constant_image_has_no_cells_and_a_warning(tiny, value, caplog):
         (np.ones((9, 9)), {"window_px": 64}, ValueError, r"at most half of window_px \(64\), got"),
         (np.ones((9, 9)), {"diameter_px": -3}, ValueError, "diameter_px needs a number above 0"),
         (np.ones((9, 9)), {"diameter_um": 3}, ValueError, "needs the size of a pixel"),
+        (np.ones((9, 9)), {"diameter_um": 0}, ValueError, "diameter_um needs a number above 0"),
+        (np.ones((9, 9)), {"local_px": 64}, ValueError, "local_px needs normalise='local'"),
+        (np.ones((9, 9)), {"mode": "2d", "flow_smooth_px": 1}, ValueError, "needs mode '3d'"),
         (np.ones((9, 9)), {"channels": 4}, ValueError, "no channel 4"),
         (np.ones((9, 9)), {"channels": ["DAPI"]}, ValueError, "no channel 'DAPI'"),
         (np.ones((3, 9, 9)), {"axes": "cyx"}, ValueError, "the image has 3 channels"),
