@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from scipy import ndimage
 
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.io.validate import validate
@@ -173,6 +174,43 @@ def test_a_lost_block_is_seen(tmp_path):
     blocks = read_table(tmp_path / "out" / "a" / "qc.parquet")
     (lost,) = np.flatnonzero([text == "blank" for text in blocks["suspect"]])
     assert (blocks["y_start_px"][lost], blocks["x_start_px"][lost]) == (64, 64)
+
+
+def out_of_focus(block):
+    return ndimage.gaussian_filter(block.astype(np.float32), 4).astype(block.dtype)
+
+
+def twice_as_bright(block):
+    return np.minimum(block.astype(np.int64) * 2, 65535).astype(block.dtype)
+
+
+@pytest.mark.parametrize(
+    ("about", "fault"), [("focus", out_of_focus), ("brightness", twice_as_bright), ("", np.copy)]
+)
+def test_a_faulty_block_is_told_with_its_place(tmp_path, monkeypatch, about, fault):
+    """As it is in the image's file, through a whole run, to the verdict of the summary."""
+    monkeypatch.setitem(_blocks.BLOCK_PX, "2d", (96, 96))
+    monkeypatch.setitem(_blocks.LOOK_PX, "2d", (192, 192))
+    image = scene((576, 672), diameter_px=20)[0]
+    image[192:288, 384:480] = fault(image[192:288, 384:480])
+    save_tiff(tmp_path / "a.tif", image)
+    run(
+        experiment(tmp_path, [str(tmp_path / "a.tif")], segment={"reach_px": 12},
+                   tiles={**SAID, "core_px": [160, 192]})
+    )  # fmt: skip
+    found, said = verdicts(tmp_path)
+    blocks = read_table(tmp_path / "out" / "a" / "qc.parquet")
+    told = {
+        (blocks["y_start_px"][row], blocks["x_start_px"][row]): text
+        for row, text in enumerate(blocks["suspect"])
+        if text
+    }
+    warned = {name for name in ("focus", "brightness", "blank") if said[name]["level"] == "warn"}
+    if not about:
+        assert not told and not warned
+        return
+    assert list(told) == [(192, 384)] and about in told[192, 384]  # blurred ones lack noise, too
+    assert about in warned and found["level"] == "warn"
 
 
 def test_only_the_region_is_looked_at(tmp_path):
