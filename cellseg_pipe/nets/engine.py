@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from cellseg_pipe.nets._footprint import Footprint, footprint_of
 from cellseg_pipe.nets._info import SAM_PREFIX
+from cellseg_pipe.nets._threads import torch_threads
 from cellseg_pipe.nets.checkpoint import Model
 from cellseg_pipe.nets.cpnet import Architecture
 from cellseg_pipe.nets.fused import choose_precision, fuse
@@ -111,25 +111,11 @@ class Engine:
         tuple of tensor
             Outputs [B, n_outputs, *S], with five times the flow, and styles [B, n].
         """
-        with _torch_threads(self.threads):
+        with torch_threads(self.threads):
             return self._net(x)
 
 
 AnyEngine = Engine | SamEngine
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Run with a number of threads, and leave torch as it was."""
-    before = torch.get_num_threads()
-    if threads is None or threads == before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def engine_for(
@@ -161,7 +147,7 @@ def engine_for(
         return model
     if isinstance(model, str) and model.startswith(SAM_PREFIX):
         path, where = model.removeprefix(SAM_PREFIX), choose_device(device)
-        return SamEngine(path, device=where, precision=precision)
+        return SamEngine(path, device=where, precision=precision, threads=threads)
     return loaded_engine(
         model, check=_refuse_other_answers, device=device, precision=precision, threads=threads
     )

@@ -11,6 +11,7 @@ import torch
 
 from cellseg_pipe.nets._footprint import Footprint, sam_footprint
 from cellseg_pipe.nets._info import sha256_of
+from cellseg_pipe.nets._threads import torch_threads
 from cellseg_pipe.nets.size import SizeModel
 
 __all__ = ["SamEngine", "SamForm"]
@@ -40,9 +41,19 @@ class SamEngine:
         `cpu`, `cuda` or `cuda:N`.
     precision : {"auto", "fp32", "bf16"}
         Type of the maps; auto takes bf16 on a GPU.
+    threads : int, optional
+        On a CPU; as torch has them by default.
     """
 
-    def __init__(self, path: Path | str, *, device: str, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        device: str,
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.threads = threads
         self.path = Path(path).expanduser()
         # For a file that is missing the package would download another network and take that.
         if not self.path.is_file():
@@ -90,7 +101,7 @@ class SamEngine:
         tuple of tensor
             Outputs [B, 3, 256, 256], with five times the flow, and styles [B, 1].
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(self.threads):
             # One by one: the last bits of a window must not depend on its neighbours in a batch.
             parts = [self._net(part[None].to(self._dtype))[0].float() for part in x]
         return torch.cat(parts), torch.zeros(len(x), 1)

@@ -250,6 +250,12 @@ def settings_for(
     given = {"percentiles": engine.percentiles, **settings}
     if engine.window_px:
         given.setdefault("window_px", engine.window_px)
+        # Networks whose windows cannot be divided take one size.
+        if engine.architecture.divisor == engine.window_px != given["window_px"]:
+            raise ValueError(
+                f"{engine.name} takes windows of {engine.window_px} px alone, got"
+                f" {given['window_px']}. Leave window_px out."
+            )
     return with_spacing(given, shape, spacing_um, diameter_um=diameter_um)
 
 

@@ -61,6 +61,23 @@ def test_windows_of_the_one_size_and_three_inputs(package, tmp_path):
     np.testing.assert_array_equal(found.logit > 0, image[0] > 0)
 
 
+def test_windows_of_another_size_are_refused_and_threads_are_kept_to(package, tmp_path):
+    net = package[0]
+    (tmp_path / "cpsam").write_bytes(b"weights")
+    engine = engine_for(f"cellpose-sam:{tmp_path / 'cpsam'}", device="cpu", threads=1)
+    image, before = np.eye(90, dtype=np.float32), torch.get_num_threads()
+    with pytest.raises(ValueError, match="cpsam takes windows of 256 px alone, got 512"):
+        segment(image, model=engine, diameter_px=30, window_px=512)
+    seen = []
+    net.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        segment(image, model=engine, diameter_px=30, window_px=256)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_package_must_be_of_version_4(package, tmp_path):
     (tmp_path / "cpsam").write_bytes(b"weights")
     package[2]["cellpose"] = "3.1.1.3"
