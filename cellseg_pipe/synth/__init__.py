@@ -16,16 +16,15 @@ from types import MappingProxyType
 import numpy as np
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.synth._light import expose, light_and_truth
+from cellseg_pipe.synth._light import OFFSET, expose, light_and_truth
 from cellseg_pipe.synth._random import Lattice, Salt
 from cellseg_pipe.synth._spec import Spec
 
-__all__ = ["PRESETS", "Rendered", "Spec", "render"]
+__all__ = ["OFFSET", "PRESETS", "Rendered", "Spec", "render"]
 
 BLOCK_PX = {2: (512, 512), 3: (64, 128, 128)}
 HAZE_DIAMETERS = 0.6  # half width of the haze kernel, which is a box applied twice
 CYTOPLASM_CONTRAST = 0.35  # its grain is finer than that of chromatin
-OFFSET = 100  # grey level without any light
 
 
 @dataclass(frozen=True)

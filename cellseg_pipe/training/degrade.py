@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,17 @@ from scipy import ndimage
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.kernels import resample
 
-__all__ = ["CLEAR", "LAWS", "Law", "blurred", "coarse", "degraded", "enlarged", "with_photons"]
+__all__ = [
+    "CLEAR",
+    "LAWS",
+    "Law",
+    "as_light",
+    "blurred",
+    "coarse",
+    "degraded",
+    "enlarged",
+    "with_photons",
+]
 
 PHOTONS_SHAPE = 4.0  # of the gamma law of photons
 BLUR_DIAMETER_PX = 30.0  # of the cells that a sigma is told for
@@ -57,6 +68,24 @@ LAWS: dict[str, tuple[Law, ...]] = {
     "one-click": (DENOISE, DENOISE, DEBLUR, UPSAMPLE, CLEAR, CLEAR),
     "aniso": (Law(0.8, 0.8, 0.8, 0.1, 10.0, one_axis=True),),
 }
+
+
+def as_light(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return how bright an image is: 0 at its 1st percentile, the camera's offset, 1 at its 99th.
+
+    Parameters
+    ----------
+    pixels : array
+        Grey values of one channel.
+
+    Returns
+    -------
+    float32 array
+        Nothing is below 0.
+    """
+    grey = pixels.astype(np.float32)
+    low, high = np.percentile(grey, (1, 99))
+    return np.maximum((grey - low) / max(high - low, 1e-6), 0).astype(np.float32)
 
 
 def degraded(

@@ -3,14 +3,18 @@
 `python config/training/fit_greys.py DATA MODEL OUT`
 
 A network that is judged by what a segmenter sees learns slightly less contrast than the light has.
-DATA holds the images that config/training/split.csv names: those to tune on, in fluorescence, are
-made noisy and restored, and a line is fitted to the light over what was restored (each image counts
-the same, the median over images is taken). The line goes into the last layer's weights.
+DATA holds the images that config/training/split.csv names: those to tune on, in fluorescence, and
+rendered ones are made noisy and restored. The line that brings mean and 99th percentile of what was
+restored to those of the light (each image counts the same, the median over images is taken) goes
+into the last layer's weights.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +22,30 @@ import torch
 from numpy.typing import NDArray
 
 import cellseg_pipe as cs
+from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.images import read_array
 from cellseg_pipe.kernels import boxes_and_areas, diameter_px
 from cellseg_pipe.nets.checkpoint import load, save
 from cellseg_pipe.nets.restore import restorer_for
-from cellseg_pipe.training.degrade import with_photons
+from cellseg_pipe.synth import OFFSET, PRESETS, render
+from cellseg_pipe.training.degrade import as_light, with_photons
 from cellseg_pipe.training.manifest import Pair, read_manifest
 
 LEFT_OUT = ("Usiigaci", "BBBC050")  # no fluorescence; volumes
 PHOTONS = (2.0, 4.0, 16.0, np.inf)
 EVERY = 2  # image, which is enough
+RENDERED = (("nuclei", 0), ("cells", 0), ("cells", 1))  # preset and channel
+N_RENDERED = 6
 
 
 def light_of(path: Path, pair: Pair) -> NDArray[np.float32]:
-    """Return the light of an image: 0 at its 1st percentile, 1 at its 99th."""
-    pixels = read_array(path).astype(np.float32)
+    """Return the light of an image's channel."""
+    pixels = read_array(path)
     if pixels.ndim == 3 and pixels.shape[-1] == 3:
         pixels = pixels.mean(axis=2)
     elif pixels.ndim == 3:
         pixels = pixels[int(pair.channels) if pair.channels.isdigit() else 0]
-    low, high = np.percentile(pixels, (1, 99))
-    return np.maximum((pixels - low) / max(high - low, 1e-6), 0).astype(np.float32)
+    return as_light(pixels)
 
 
 def diameter_of(labels: NDArray) -> float:
@@ -47,32 +54,46 @@ def diameter_of(labels: NDArray) -> float:
     return float(np.median(diameter_px(areas, labels.ndim))) if len(areas) else np.nan
 
 
-def line(data: Path, model: Path | str) -> tuple[float, float]:
-    """Return slope and intercept of the light over what is restored, as the network sees both."""
-    net, lines = restorer_for(model, device="cpu", precision="fp32"), []
-    tune = [
+def real(data: Path) -> Iterator[tuple[NDArray[np.float32], float]]:
+    """Yield light and diameter of the images to tune on."""
+    pairs = [
         pair
         for pair in read_manifest(Path(__file__).with_name("split.csv"))
         if pair.split == "tune" and pair.channels not in ("grey", "hematoxylin")
+        if pair.set not in LEFT_OUT and (data / pair.image).exists()
     ]
-    real = [p for p in tune if p.set not in LEFT_OUT and (data / p.image).exists()]
-    for number, pair in enumerate(real[::EVERY]):
-        px, light = diameter_of(read_array(data / pair.labels)), light_of(data / pair.image, pair)
-        if not np.isfinite(px):
-            continue
+    for pair in pairs[::EVERY]:
+        px = diameter_of(read_array(data / pair.labels))
+        if np.isfinite(px):
+            yield light_of(data / pair.image, pair), px
+
+
+def rendered() -> Iterator[tuple[NDArray[np.float32], float]]:
+    """Yield light and diameter of synthetic images."""
+    for (preset, channel), seed in itertools.product(RENDERED, range(N_RENDERED)):
+        spec = replace(PRESETS[preset], shape=(384, 384), seed=seed, photons=1e12)
+        image = render(replace(spec, read_noise_photons=0.0), Box.of(spec.shape)).image[channel]
+        yield ((image.astype(np.float32) - OFFSET) / spec.level), spec.diameter_px
+
+
+def line(data: Path, model: Path | str) -> tuple[float, float]:
+    """Return slope and intercept that bring what is restored to the light, as the network sees."""
+    net, lines = restorer_for(model, device="cpu", precision="fp32"), []
+    for number, (light, px) in enumerate(itertools.chain(real(data), rendered())):
         for photons in PHOTONS:
             rng = np.random.default_rng(number)
             seen = light if np.isinf(photons) else with_photons(light, photons, rng)
             found = cs.restore(seen, axes="yx", model=net, diameter_px=px)
             (span,) = found.plan.ranges
-            restored, wanted = (
-                ((grey - span.low) / (span.high - span.low)).ravel().astype(np.float64)
-                for grey in (found.pixels, light)
+            (ours, bright), (mean, brightest) = (
+                (grey.mean(), np.percentile(grey, 99))
+                for grey in ((x - span.low) / (span.high - span.low) for x in (found.pixels, light))
             )
-            lines.append(np.polyfit(restored, wanted, 1))
+            slope = (brightest - mean) / (bright - ours)
+            lines.append((slope, mean - slope * ours))
     slope, intercept = np.median(lines, axis=0)
-    found = f"{len(lines)} images: light = {slope:.4f} x restored + {intercept:.4f}"
-    sys.stdout.write(f"{found}\n")
+    told = f"{len(lines)} images: light = {slope:.4f} x restored + {intercept:.4f}"
+    sys.stdout.write(f"{told}\n")
     return float(slope), float(intercept)
 
 
