@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cellseg_pipe.io._attributes import (
     described,
@@ -22,8 +22,9 @@ from cellseg_pipe.io._attributes import (
     to_disk,
 )
 from cellseg_pipe.io._moving import check_store, is_of, remove, remove_leftovers, rename, together
+from cellseg_pipe.io.ngff import Version
 
-__all__ = ["add_labels_to_image"]
+__all__ = ["add_labels_to_image", "check_takes_labels", "version_for"]
 
 LOCK = ".cellseg_pipe.lock"
 
@@ -98,19 +99,57 @@ def _checked_image(image_path: Path | str, name: str) -> Path:
     return image
 
 
+def version_for(image_path: Path | str) -> Version | None:
+    """Return the OME-Zarr version that labels of an image have to be; None where none is written.
+
+    Parameters
+    ----------
+    image_path : path
+        The image.
+
+    Returns
+    -------
+    str or None
+        That of the image, if it is one that we write.
+    """
+    found = ngff_version(Path(image_path))
+    return next((version for version in get_args(Version) if version == found), None)
+
+
+def check_takes_labels(
+    image_path: Path | str, name: str, *, version: str | None, n_levels: int
+) -> None:
+    """Refuse an image that labels could not be added to, before they are made.
+
+    Parameters
+    ----------
+    image_path : path
+        The image.
+    name : str
+        Of the label image.
+    version : str or None
+        Of its OME-Zarr format.
+    n_levels : int
+        How many it has.
+    """
+    _check_matches(_checked_image(image_path, name), version, n_levels)
+
+
 def _check_fits(store: Path, image: Path, stage_hash: str | None) -> None:
     check_store(store, stage_hash)
-    labels, wanted = ngff_version(store), ngff_version(image)
-    if labels != wanted:
+    _check_matches(image, ngff_version(store), len(level_paths(store)))
+
+
+def _check_matches(image: Path, version: str | None, n_levels: int) -> None:
+    if version != (wanted := ngff_version(image)):
         raise ValueError(
-            f"{store} is OME-Zarr {labels} and {image} is {wanted}: labels need the version of"
+            f"the labels are OME-Zarr {version} and {image} is {wanted}: labels need the version of"
             " their image. Set output.ngff to that, or leave into_image off."
         )
-    found, needed = len(level_paths(store)), len(level_paths(image))
-    if found != needed:
+    if n_levels != (needed := len(level_paths(image))):
         raise ValueError(
-            f"{store} has {found} levels and {image} has {needed}: labels need as many as their"
-            f" image. Make them with n_levels={needed}, or leave into_image off."
+            f"the labels have {n_levels} levels and {image} has {needed}: labels need as many as"
+            " their image. Leave into_image off, or write the image with as many levels."
         )
 
 

@@ -62,7 +62,9 @@ def own_digests(unit: UnitRun) -> dict[str, str]:
         return _class_digests(unit, unit.part)
     found = _made_digests(unit) if unit.sources else _network_digests(unit)
     said = unit.experiment
-    labels = hash_of(found["joined"], unit.version, unit.unit.target, unit.batches["paint"])
+    levels = [] if unit.n_levels == unit.usual_levels else [unit.n_levels]
+    how = [unit.version, unit.unit.target, unit.batches["paint"], *levels]
+    labels = hash_of(found["joined"], *how)
     measure = hash_of(labels, said.measure.model_dump(), MEASURED_VERSION)
     restored = hash_of(found["predict"], unit.restored_version, unit.batches["paint"])
     looked = hash_of(labels, LOOKED_VERSION)

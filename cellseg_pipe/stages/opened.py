@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cellseg_pipe.config import Experiment, Unit, load_experiment, units, units_of
+from cellseg_pipe.io.embed import check_takes_labels
 from cellseg_pipe.io.headers import Headers
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.qc.rules import check_limits, limits_of
@@ -137,6 +138,10 @@ def open_unit(
     _check_series(found)
     _check_classes(found)
     _check_export(found)
+    if experiment.output.into_image:
+        check_takes_labels(
+            entry.path, found.unit.target, version=found.version, n_levels=found.n_levels
+        )
     _check_cores(found)
     check_restoring(found)
     for rules in (experiment.qc.flag, experiment.qc.drop):

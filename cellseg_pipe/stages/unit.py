@@ -19,6 +19,7 @@ from cellseg_pipe.config import (
     unit_of,
 )
 from cellseg_pipe.geometry import ceil_div
+from cellseg_pipe.io.embed import version_for
 from cellseg_pipe.io.levels import choose_version, level_factors, level_grid
 from cellseg_pipe.io.ngff import Version
 from cellseg_pipe.io.opening import OpenImage, open_image
@@ -214,9 +215,11 @@ class UnitRun:
     @cached_property
     def version(self) -> Version:
         """Of the OME-Zarr format of the labels."""
-        given = self.experiment.output.ngff
-        shape = self.image.shape
-        return choose_version(shape, self.n_space) if given == "auto" else given
+        output = self.experiment.output
+        if output.ngff != "auto":
+            return output.ngff
+        of_image = version_for(self.unit.image.path) if output.into_image else None
+        return of_image or choose_version(self.image.shape, self.n_space)
 
     @property
     def saves_restored(self) -> bool:
@@ -239,7 +242,14 @@ class UnitRun:
 
     @property
     def n_levels(self) -> int:
-        """Levels of the labels."""
+        """Levels of the labels: as many as those of the image that they are added to."""
+        if self.experiment.output.into_image:
+            return self.image.n_levels
+        return self.usual_levels
+
+    @property
+    def usual_levels(self) -> int:
+        """Levels of labels that are a store of their own."""
         return len(level_factors(self.image.shape[-self.n_space :], self.label_spacing))
 
     @property

@@ -11,7 +11,9 @@ import pytest
 import tifffile
 import zarr
 
+from cellseg_pipe.io._attributes import level_paths
 from cellseg_pipe.io.tables import read_table
+from cellseg_pipe.io.validate import validate
 from cellseg_pipe.ledger import Corrupt, LedgerError, NotDone, Records, open_batch
 from cellseg_pipe.segmentation.stored import found_from_bytes, found_to_bytes
 from cellseg_pipe.stages import _digests, audit, measure, networks, paint, tables
@@ -391,12 +393,29 @@ def test_labels_in_the_image_do_not_change_it(tmp_path, version):
     else:
         zarr.consolidate_metadata(store)
     output = {"dir": str(tmp_path / "out"), "into_image": True}
-    output["ngff"] = "0.4" if version == 2 else "0.5"
     chosen = chosen_of(tmp_path, store, output=output)
     assert "audit" in stages_of(run(chosen))
     inside = zarr.open_array(str(store / "labels" / "nuclei" / "0"), mode="r")
     np.testing.assert_array_equal(inside[...], published(chosen, "a")[0])
     assert run(chosen) == []
+
+
+def test_an_image_that_cannot_take_its_labels_is_refused_before_any_work(tmp_path):
+    store = ome_zarr(tmp_path / "a.zarr", scene((40, 60))[0], 3)
+    output = {"dir": str(tmp_path / "out"), "into_image": True}
+    with pytest.raises(ValueError, match=r"labels are OME-Zarr 0\.4 and .* is 0\.5"):
+        layout_of(chosen_of(tmp_path, store, output={**output, "ngff": "0.4"}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_in_an_image_have_its_levels(tmp_path):
+    store = ome_zarr(tmp_path / "a.zarr", scene((40, 550))[0], 2)  # of one level, ours have more
+    out = {"dir": str(tmp_path / "out")}
+    run(chosen_of(tmp_path, store, output=out))
+    assert len(level_paths(tmp_path / "out" / "a" / "labels.ome.zarr")) > 1
+    run(chosen_of(tmp_path, store, output={**out, "into_image": True}))
+    assert level_paths(store / "labels" / "nuclei") == ["0"]
+    assert [found for found in validate(str(store)) if found.level == "error"] == []
 
 
 def test_a_copy_that_does_not_fit_is_refused_before_it_is_begun(tmp_path, picture, monkeypatch):
