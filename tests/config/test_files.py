@@ -73,9 +73,9 @@ def test_the_schema_finds_what_the_models_refuse():
 
 def test_config_yaml_is_the_demo():
     found = load_experiment(CONFIG / "config.yaml")
-    assert [Path(image.path).parts[-2:] for image in found.images] == [("demo", "slide.ome.zarr")]
+    assert [Path(image.path).parts[-2:] for image in found.images] == [("demo", "2d.ome.zarr")]
     assert Path(found.output.dir).parts[-2:] == ("results", "demo")
-    assert "demo/slide.ome.zarr" in (CONFIG / "config.yaml").read_text()
+    assert "demo/2d.ome.zarr" in (CONFIG / "config.yaml").read_text()
     # What it sets beside the demo's are the defaults: nothing is changed in passing.
     plain = experiment_of({
         "images": [{"path": found.images[0].path}], "output": {"dir": found.output.dir},
