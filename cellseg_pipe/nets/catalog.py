@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from cellseg_pipe.nets._info import PUBLISHED, SAM_PREFIX, plain_name, sha256_of
 
 if TYPE_CHECKING:
+    from cellseg_pipe.nets._info import ModelInfo
     from cellseg_pipe.nets.checkpoint import Model
 
 __all__ = [
@@ -174,6 +176,8 @@ def list_models() -> tuple[Entry, ...]:
 def add(path: Path | str, *, name: str | None = None) -> Path:
     """Copy a model into the user's folder once it has been loaded without fault.
 
+    Names of the peer's files may tell what they are: under another one these are written as ours.
+
     Parameters
     ----------
     path : path
@@ -186,12 +190,14 @@ def add(path: Path | str, *, name: str | None = None) -> Path:
     path
         The copy.
     """
-    from cellseg_pipe.nets.checkpoint import load
+    from cellseg_pipe.nets.checkpoint import load, save
 
     path = Path(path)
     model = load(path)
     name = _checked_name(plain_name(path) if name is None else name)
     suffix = path.suffix if path.suffix in SUFFIXES else ""
+    converted = not _is_same_as(path, f"{name}{suffix}", model.info)
+    suffix = ".safetensors" if converted else suffix
     folder = next((f.path for f in folders() if f.origin == "user"), None)
     if folder is None:
         raise OSError(f"no home folder to keep models in. Set {VARIABLE} to a folder of yours.")
@@ -201,9 +207,13 @@ def add(path: Path | str, *, name: str | None = None) -> Path:
     size = next((file for file in sizes if file.is_file()), None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if size:
-            _copy_whole(size, folder / f"{target.name}_size.npy", sha256_of(size))
-        _copy_whole(path, target, model.sha256)
+        if converted:
+            info = replace(model.info, name=name)
+            save(target, model.net, info, dtype="float32", size=model.size)
+        else:
+            if size:
+                _copy_whole(size, folder / f"{target.name}_size.npy", sha256_of(size))
+            _copy_whole(path, target, model.sha256)
     except OSError as error:
         raise OSError(
             f"cannot write to {folder}: {error.strerror or error}. Name a folder of yours last in "
@@ -280,6 +290,16 @@ def _checked_name(name: str) -> str:
     if Path(name).suffix.lower() in NO_MODELS:
         raise ValueError(f"models are not looked for in *{Path(name).suffix}, got {name!r}.")
     return name
+
+
+def _is_same_as(path: Path, name: str, info: ModelInfo) -> bool:
+    """Tell whether a file would be read as the same network under another name."""
+    from cellseg_pipe.nets.checkpoint import load
+
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, name)
+        link.symlink_to(path.resolve())
+        return replace(load(link).info, name=info.name) == info
 
 
 def _check_free(target: Path, name: str, sha256: str) -> None:

@@ -48,7 +48,7 @@ class Engine:
         self.threads = threads
         chosen: Any = choose_precision(device) if precision == "auto" else precision
         self._net = fuse(model.net, precision=chosen, device=device)
-        self._precision: str = chosen
+        self.precision: str = chosen
         self.numerics = str(self._net.form)
 
     @property
@@ -96,7 +96,7 @@ class Engine:
     def footprint(self) -> Footprint:
         """Memory that it takes."""
         n_weights = sum(parameter.numel() for parameter in self.model.net.parameters())
-        return footprint_of(self.architecture, n_weights, self._precision)
+        return footprint_of(self.architecture, n_weights, self.precision)
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs and styles.
@@ -144,6 +144,7 @@ def engine_for(
         Ready to run.
     """
     if isinstance(model, Engine | SamEngine):
+        _check_same(model, device=device, precision=precision)
         return model
     if isinstance(model, str) and model.startswith(SAM_PREFIX):
         path, where = model.removeprefix(SAM_PREFIX), choose_device(device)
@@ -151,6 +152,16 @@ def engine_for(
     return loaded_engine(
         model, check=_refuse_other_answers, device=device, precision=precision, threads=threads
     )
+
+
+def _check_same(engine: AnyEngine, *, device: str, precision: str) -> None:
+    """Refuse a device or precision that a network which is loaded already does not have."""
+    there = device in ("auto", engine.device, engine.device.partition(":")[0])
+    if not there or precision not in ("auto", engine.precision):
+        raise ValueError(
+            f"{engine.name} is loaded and runs as {engine.numerics}, got device {device!r} and"
+            f" precision {precision!r}. Load it so, or leave both out."
+        )
 
 
 def loaded_engine(
@@ -222,6 +233,8 @@ def choose_device(device: str) -> str:
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and not number.isdecimal()):
         raise ValueError(f"device needs to be auto, cpu, cuda or cuda:N, got {device!r}.")
+    if number and kind != "cuda":
+        raise ValueError(f"device needs a number after cuda: alone, got {device!r}.")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "auto":
         kind = "cuda" if there else "cpu"

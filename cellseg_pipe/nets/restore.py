@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
-from cellseg_pipe.nets.windows import WINDOWS_AT_ONCE, Network, Record, Source, View, window_input
+from cellseg_pipe.nets.windows import (
+    Network,
+    Record,
+    Source,
+    View,
+    window_input,
+    windows_at_once,
+)
 
 if TYPE_CHECKING:
     from cellseg_pipe.nets.checkpoint import Model
@@ -93,7 +100,7 @@ def restored_windows(
         far as the image reaches, there is nothing to restore, and it stays: the style is 1 for
         each channel that does, else 0; empty where none does.
     """
-    at_once = 1 if net.device == "cpu" else WINDOWS_AT_ONCE
+    at_once = windows_at_once(net, view)
     ahead = iter(indices)
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = [_input(source, view, index) for index in batch]

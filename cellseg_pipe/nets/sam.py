@@ -60,6 +60,7 @@ class SamEngine:
             raise FileNotFoundError(f"{self.path} does not exist. Nothing is downloaded.")
         self.device = device
         half = precision == "bf16" or (precision == "auto" and device != "cpu")
+        self.precision = "bf16" if half else "fp32"
         self._dtype = torch.bfloat16 if half else torch.float32
         self._net = _load(self.path, torch.device(device), self._dtype)
         kind = device.partition(":")[0]
@@ -70,6 +71,7 @@ class SamEngine:
         self.sha256 = sha256_of(self.path)
 
     architecture = SamForm()
+    one_by_one = True  # the last bits of a window must not depend on its neighbours in a batch
     n_outputs = SamForm.n_outputs
     window_px: int | None = WINDOW_PX
     percentiles = (1.0, 99.0)
@@ -85,8 +87,7 @@ class SamEngine:
     def footprint(self) -> Footprint:
         """Memory that it takes."""
         n_weights = sum(parameter.numel() for parameter in self._net.parameters())
-        precision = "fp32" if self._dtype == torch.float32 else "bf16"
-        return sam_footprint(n_weights, self.path.stat().st_size, precision)
+        return sam_footprint(n_weights, self.path.stat().st_size, self.precision)
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs, and a style of zeros: these networks have none.
@@ -102,7 +103,6 @@ class SamEngine:
             Outputs [B, 3, 256, 256], with five times the flow, and styles [B, 1].
         """
         with torch.inference_mode(), torch_threads(self.threads):
-            # One by one: the last bits of a window must not depend on its neighbours in a batch.
             parts = [self._net(part[None].to(self._dtype))[0].float() for part in x]
         return torch.cat(parts), torch.zeros(len(x), 1)
 

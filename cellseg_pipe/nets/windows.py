@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,7 @@ BORDER_PX = 8  # as the peer
 FLOW_MAX = 100.0  # a network gone wild stays within what can be followed
 LOGIT_MAX = 30.0  # beyond it a probability is 0 or 1 in float32
 WINDOWS_AT_ONCE = 8  # on a GPU; a CPU is faster with one, whose maps stay in its cache
+VOXELS_AT_ONCE = 1 << 21  # cubes of 128 px one by one: eight would take 14 GB and more
 
 # What makes the input of a window: float32 [n_inputs, *box], or None where there is nothing.
 Source = Callable[[Box], NDArray[np.float32] | None]
@@ -238,7 +240,7 @@ def predict(
     Record
         One per window.
     """
-    at_once = 1 if net.device == "cpu" else WINDOWS_AT_ONCE
+    at_once = windows_at_once(net, view)
     ahead = iter(indices)
     while batch := list(itertools.islice(ahead, at_once)):
         inputs = {index: window_input(source, view, index) for index in batch}
@@ -251,6 +253,26 @@ def predict(
             else:
                 values, style = outputs[index]
                 yield Record(index, through_door(values, shape), style)
+
+
+def windows_at_once(net: Network, view: View) -> int:
+    """Return how many windows are computed together: always so many, as last bits depend on it.
+
+    Parameters
+    ----------
+    net : Network
+        What is run.
+    view : View
+        The windows.
+
+    Returns
+    -------
+    int
+        1 on a CPU, and where the network takes its windows one by one anyway.
+    """
+    if net.device == "cpu" or getattr(net, "one_by_one", False):
+        return 1
+    return max(1, min(WINDOWS_AT_ONCE, VOXELS_AT_ONCE // math.prod(view.lattice.edge)))
 
 
 def window_input(source: Source, view: View, index: tuple[int, ...]) -> NDArray[np.float32] | None:

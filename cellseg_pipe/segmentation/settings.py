@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cellseg_pipe.kernels.follow import Mode as Following
 from cellseg_pipe.kernels.follow import Sampling
 
-__all__ = ["CELL_SETTINGS", "Mode", "Settings"]
+__all__ = ["CELL_SETTINGS", "Mode", "Settings", "check_given"]
 
 Mode = Literal["auto", "2d", "planes", "3d"]
 DiameterBy = Literal["samples", "style"]
@@ -175,9 +175,17 @@ class Settings:
         self._check_ranges()
 
     def _check_ranges(self) -> None:
-        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1]:
+        if self.percentiles is not None:
+            low, high = self.percentiles
+            if not 0 <= low < high <= 100:
+                raise ValueError(
+                    "percentiles needs two numbers from 0 to 100, the lower one first, got"
+                    f" {self.percentiles}."
+                )
+        if self.max_size_px is not None and self.max_size_px < self.min_size_px:
             raise ValueError(
-                f"percentiles needs two numbers, the lower one first, got {self.percentiles}."
+                f"max_size_px needs min_size_px ({self.min_size_px}) or more, got"
+                f" {self.max_size_px}: no cell would be left."
             )
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(
@@ -219,3 +227,20 @@ class Settings:
         }
         if n > 1 and (lacks := [name for name, is_so in without.items() if is_so]):
             raise ValueError(f"diameter_classes={n} needs {' and '.join(lacks)}.")
+
+
+def check_given(settings: Mapping[str, Any]) -> None:
+    """Refuse two wishes of which one would have no effect.
+
+    Parameters
+    ----------
+    settings : mapping
+        What a user set, by name.
+    """
+    value = {name: settings.get(name) for name in ("percentiles", "value_range", "diameter_px")}
+    if value["percentiles"] is not None and (
+        value["value_range"] is not None or settings.get("normalise") == "off"
+    ):
+        raise ValueError("percentiles have no effect with value_range or normalise='off'.")
+    if value["diameter_px"] is not None and settings.get("diameter_by") == "style":
+        raise ValueError("diameter_by has no effect where diameter_px is given. Leave one out.")

@@ -20,7 +20,7 @@ from cellseg_pipe.segmentation.memory import check_memory
 from cellseg_pipe.segmentation.plan import SURE_FLOW_ERROR, Plan
 from cellseg_pipe.segmentation.predict import Answer
 from cellseg_pipe.segmentation.run import Run
-from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.settings import Settings, check_given
 from cellseg_pipe.segmentation.table import table_of_image
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def segment(
     check_memory(plan)
     answer, cells = run.cells(plan, progress)
     warnings = [*flat_inputs(plan), *unmeasured(plan), *left_out(plan, answer, cells)]
+    warnings += without_effect(settings, plan)
     if not warnings and is_blank(pixels):
         warnings.append("the image is of one grey value throughout: there is nothing to find")
     if spacing_um is not None and spacing_um[-1] != spacing_um[-2]:
@@ -247,6 +248,7 @@ def settings_for(
     Settings
         Checked.
     """
+    check_given(settings)
     given = {"percentiles": engine.percentiles, **settings}
     if engine.window_px:
         given.setdefault("window_px", engine.window_px)
@@ -257,6 +259,32 @@ def settings_for(
                 f" {given['window_px']}. Leave window_px out."
             )
     return with_spacing(given, shape, spacing_um, diameter_um=diameter_um)
+
+
+def without_effect(settings: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+    """Yield a warning for each setting that means nothing to an image of this kind.
+
+    Parameters
+    ----------
+    settings : mapping
+        What the user set, for images of all kinds.
+    plan : Plan
+        Of the image.
+
+    Yields
+    ------
+    str
+        The warning.
+    """
+    modes = {
+        "anisotropy": ("3d", "planes"),
+        "flow_smooth_px": ("3d",),
+        "stitch_threshold": ("planes",),
+        "time_iou": ("planes",),
+    }
+    for name, meant in modes.items():
+        if settings.get(name) is not None and plan.mode not in meant:
+            yield f"{name} has no effect in mode {plan.mode}"
 
 
 def segment_many(

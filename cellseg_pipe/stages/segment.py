@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from cellseg_pipe import __version__
+from cellseg_pipe.io._moving import remove
 from cellseg_pipe.io.files import size_and_age, written_whole
-from cellseg_pipe.io.inputs import find_inputs, stem_of
+from cellseg_pipe.io.inputs import IMAGE_SUFFIXES, find_inputs, stem_of
 from cellseg_pipe.io.opening import OpenImage, open_image
 from cellseg_pipe.io.reading import Image, in_memory
 from cellseg_pipe.io.results import write_flows, write_labels, write_overlay
@@ -33,7 +34,7 @@ from cellseg_pipe.nets.engine import engine_for
 from cellseg_pipe.plot import overlay, show
 from cellseg_pipe.segmentation import Segmentation, segment
 from cellseg_pipe.segmentation.image import with_spacing
-from cellseg_pipe.segmentation.settings import Settings
+from cellseg_pipe.segmentation.settings import Settings, check_given
 
 __all__ = ["EXTRAS", "LABEL_SUFFIXES", "Job", "Outcome", "jobs_for", "run"]
 
@@ -147,7 +148,13 @@ def _jobs(
     images: Sequence[Path], out: Path, *, label_format: str, extras: Sequence[str]
 ) -> list[Job]:
     # A store is a folder, too, and one that is there is the result of an earlier run.
-    if out.name.endswith(LABEL_SUFFIXES) and (out.name.endswith(".zarr") or not out.is_dir()):
+    name = out.name.lower()
+    if name.endswith(IMAGE_SUFFIXES) and not name.endswith(LABEL_SUFFIXES) and not out.is_dir():
+        raise ValueError(
+            f"{out}: labels are written as {', '.join(LABEL_SUFFIXES)}. Name such a file, or a"
+            " folder."
+        )
+    if name.endswith(LABEL_SUFFIXES) and (name.endswith(".zarr") or not out.is_dir()):
         if len(images) > 1:
             raise ValueError(
                 f"{out} is one file, got {len(images)} images for it. Name a folder instead."
@@ -239,6 +246,9 @@ def run(
 
 def _check_settings(settings: dict[str, Any]) -> None:
     """Refuse what fits no image, before a network or an image is loaded."""
+    if (threads := settings.get("threads")) is not None and threads < 1:
+        raise ValueError(f"threads needs a number of 1 or more, got {threads}.")
+    check_given(settings)
     own = {field.name for field in fields(Settings)} & set(settings)
     with_spacing(
         {name: settings[name] for name in own},
@@ -263,12 +273,12 @@ def mark_of(job: Job, *, settings: dict[str, Any], reading: dict[str, Any]) -> s
     str
         Hexadecimal.
     """
+    # How a machine computes is no setting: what another one has done is done.
     nets = {name: settings[name] for name in ("model", "side_model") if settings.get(name)}
     chosen = {k: v for k, v in settings.items() if k not in (*nets, "threads", "device")}
     about = {
-        "version": __version__,
         "image": [str(job.image.resolve()), *size_and_age(job.image)],
-        "networks": {name: [net.sha256, net.numerics] for name, net in nets.items()},
+        "networks": {name: net.sha256 for name, net in nets.items()},
         "settings": {key: repr(value) for key, value in sorted(chosen.items())},
         "reading": {key: repr(value) for key, value in sorted(reading.items())},
     }
@@ -290,17 +300,16 @@ def is_done(job: Job, mark: str, *, overwrite: bool) -> bool:
     Returns
     -------
     bool
-        True if its record says done, with the same mark, and every output is there.
+        True if its record says done, with the same mark, and lists every output, and all are there.
     """
-    try:
-        record = json.loads(job.record.read_text())
-    except (OSError, ValueError):
-        record = {}
-    same = record.get("mark") == mark
-    if same and record.get("state") == "done" and all(path.exists() for path in job.outputs):
+    record = _read_record(job)
+    # Of others nobody knows with which settings they were made.
+    ours = record.get("outputs", []) if record.get("mark") == mark else []
+    made = [path for path in job.outputs if path.name in ours]
+    if made == job.outputs and record["state"] == "done" and all(path.exists() for path in made):
         return True
-    there = [path for path in job.outputs if path.exists()]
-    if there and not same and not overwrite:
+    there = [path for path in job.outputs if path.exists() and path not in made]
+    if there and not overwrite:
         raise FileExistsError(
             f"{there[0]} exists and was made from another image or with other settings. Name"
             " another folder, or pass --overwrite."
@@ -338,15 +347,43 @@ def _one(
         **own,
     )
     seconds = time.monotonic() - began
-    _note(job, {"mark": mark, "state": "writing"})
+    outputs = _note_outputs(job, mark)
     _write(job, image, found, spacing_um=own.get("spacing_um"), offset_um=header.offset_um)
     megapixels = found.labels.size / 1e6
-    _note(job, {"mark": mark, "state": "done", **_facts(found, seconds)})
+    _note(job, {"mark": mark, "state": "done", "outputs": outputs, **_facts(found, seconds)})
     said = (
         f"{job.image.name}: {found.n_cells} cells, diameter {_diameters(found)}, mode"
         f" {found.plan.mode}, {megapixels:.2f} Mpx in {seconds:.1f} s"
     )
     return Outcome(job, "done", "; ".join([said, *found.warnings]))
+
+
+def _read_record(job: Job) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(job.record.read_text())
+    except (OSError, ValueError):
+        record = {}
+    return record
+
+
+def _note_outputs(job: Job, mark: str) -> list[str]:
+    """Note what is about to be written, remove what other settings gave; return all that counts."""
+    before, names = _read_record(job), [path.name for path in job.outputs]
+    earlier = [name for name in before.get("outputs", []) if name not in names]
+    if before.get("mark") != mark:
+        for name in earlier:
+            _removed(job.labels.with_name(name))
+        earlier = []
+    outputs = [*names, *earlier]
+    _note(job, {"mark": mark, "state": "writing", "outputs": outputs})
+    return outputs
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        remove(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_outputs(job: Job, header: OpenImage) -> None:

@@ -103,6 +103,8 @@ class Network:
                 "needs either target: three-classes or classes of cells, got both. The three are"
                 " interior, boundary and background."
             )
+        if len(self.classes) == 1:
+            raise ValueError("needs two classes or more, got one: every cell would be of it.")
         if self.class_weights is not None and len(self.class_weights) != n_classes:
             raise ValueError(
                 f"needs a class_weights entry for each of {n_classes} classes, got"

@@ -120,6 +120,7 @@ def test_limits_are_those_of_settings(name):
             given["min_size_px"] = 0
         also = {"overlap_px": 0} if name == "window_px" else {}
         local = {"normalise": "local"} if name == "local_px" else {}
+        local |= {"min_size_px": 0} if name == "max_size_px" else {}
         given |= also
         given = {section: given if section != "targets" else {"nuclei": given}}
         assert (

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,21 @@ def test_add_copies_what_can_be_loaded(places):
     with pytest.raises(FileExistsError, match="another file"):
         catalog.add(put(places[0], "site"), name="mine")
     assert {file.name for file in user.iterdir()} == {"mine", "mine_size.npy"}
+
+
+def test_what_a_name_tells_is_kept_under_another_one(places, tmp_path):
+    without = tmp_path / "cellpose_residual_on_style_off_concatenation_off_x_2022_01_01.123456"
+    denoising = tmp_path / "denoise_nuclei"
+    shutil.copy(GOLDEN / "segmentation", without)
+    shutil.copy(GOLDEN / "restoration", denoising)
+    for path in (without, denoising):
+        before, after = load(path), load(catalog.add(path, name=f"my{path.name[:3]}"))
+        assert after.path.suffix == ".safetensors"
+        assert replace(after.info, name=before.info.name) == before.info
+        for key, tensor in before.net.state_dict().items():
+            torch.testing.assert_close(after.net.state_dict()[key], tensor, rtol=0, atol=0)
+    assert load(places[1] / "myden.safetensors").info.restores == "denoise"
+    assert not load(places[1] / "mycel.safetensors").info.architecture.style
 
 
 def test_add_refuses_without_a_trace(places, tmp_path):

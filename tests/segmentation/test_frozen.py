@@ -94,6 +94,8 @@ def test_there_and_back(settings, shape, diameter):
         settings["mode"] = "auto"
     settings.setdefault("overlap_px", 16)
     # What nothing would come of is refused.
+    if (settings.get("max_size_px") or 2**40) < settings.get("min_size_px", 15):
+        settings["min_size_px"] = 0
     if settings.get("normalise", "global") != "local":
         settings.pop("local_px", None)
     if settings.get("normalise", "global") != "global":

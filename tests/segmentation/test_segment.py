@@ -435,6 +435,21 @@ def test_cells_too_large_for_the_reach_are_said(tiny, caplog):
     assert found.n_too_far > 0 and "lead farther than the reach" in found.warnings[0]
 
 
+def test_settings_without_effect_are_said(tiny):
+    image = scene()[0][0]
+    found = segment(image, model=tiny, diameter_px=30, anisotropy=2.0, stitch_threshold=0.3)
+    said = [f"{name} has no effect in mode 2d" for name in ("anisotropy", "stitch_threshold")]
+    assert list(found.warnings) == said
+
+
+@pytest.mark.parametrize("wrong", [{"device": "cuda"}, {"precision": "bf16"}])
+def test_a_network_that_is_loaded_stays_as_it_is(tiny, wrong):
+    assert "fp32" in tiny.numerics
+    with pytest.raises(ValueError, match="is loaded and runs as cpu fp32"):
+        segment(scene()[0][0], model=tiny, diameter_px=30, **wrong)
+    segment(scene()[0][0][:64, :64], model=tiny, diameter_px=30, device="cpu", precision="fp32")
+
+
 def test_ids_go_by_block_then_by_peak(tiny, monkeypatch):
     image, _ = scene(diameter_px=22)
     plan, records = parts_of_a_run(tiny, image, Settings(), 22.0)

@@ -123,6 +123,43 @@ def test_what_is_done_is_skipped_and_never_replaced_unasked(pictures, tmp_path, 
     assert (out / "a_labels.tif").stat().st_mtime_ns > first
 
 
+def test_no_output_of_other_settings_counts_as_done(pictures, tmp_path, capsys):
+    folder, _ = pictures
+    out = tmp_path / "out"
+    first = (folder / "a.tif", out, "--diameter-px", 30)
+    other = (*first, "--min-size-px", 900, "--overwrite")
+    assert run(*first, "--save", "csv,parquet") == 0
+    before = (out / "a_cells.csv").read_text()
+    assert run(*other, "--save", "csv") == 0  # what the first run gave besides goes with it
+    after = (out / "a_cells.csv").read_text()
+    assert len(after) < len(before) and not (out / "a_cells.parquet").exists()
+    assert run(*first, "--overwrite", "--save", "none") == 0
+    assert not (out / "a_cells.csv").exists()
+    assert run(*first, "--save", "csv") == 0
+    assert (out / "a_cells.csv").read_text() == before
+    assert run(*first, "--save", "none") == 0
+    assert "1 done before" in capsys.readouterr().out.splitlines()[-1]
+    assert run(*first, "--save", "geojson") == 0
+    assert run(*first, "--save", "csv,geojson") == 0  # with the same settings nothing is stale
+    assert "1 done before" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_what_another_machine_has_done_is_done(pictures, tmp_path, monkeypatch, capsys):
+    folder, _ = pictures
+    assert run(folder / "a.tif", tmp_path / "out", "--diameter-px", 30) == 0
+    from cellseg_pipe.nets.engine import Engine
+
+    real = Engine.__init__
+
+    def elsewhere(self, *args, **settings):
+        real(self, *args, **settings)
+        self.numerics = "cpu of another kind"
+
+    monkeypatch.setattr(Engine, "__init__", elsewhere)
+    assert run(folder / "a.tif", tmp_path / "out", "--diameter-px", 30) == 0
+    assert "1 done before" in capsys.readouterr().out
+
+
 def test_a_result_of_somebody_else_is_not_replaced(pictures, tmp_path, capsys):
     folder, _ = pictures
     mine = tmp_path / "labels.tif"
@@ -277,6 +314,11 @@ def test_channels_axes_and_mode_reach_the_segmentation(tmp_path):
         (["--model", "nowhere"], "no model 'nowhere'"),
         (["--save", "excel"], "further outputs are of"),
         (["--format", ".jpg"], "a label format is one of"),
+        (["--threads", "0"], "threads needs a number of 1 or more"),
+        (["--min-size-px", "100", "--max-size-px", "10"], "max_size_px needs min_size_px"),
+        (["--percentiles", "1,200"], "two numbers from 0 to 100"),
+        (["--percentiles", "1,98", "--value-range", "1,98"], "percentiles have no effect"),
+        (["--diameter-px", "9", "--diameter-by", "style"], "diameter_by has no effect"),
     ],
 )
 def test_bad_settings_leave_nothing_behind(pictures, tmp_path, capsys, options, message):
