@@ -25,8 +25,14 @@ CASES = {
     "nuclei_21": ("nuclei", 21, [0, 0], {}),
     "cells_44": ("cells", 44, [2, 1], {}),
     "nuclei_34_net_scale": ("nuclei", 34, [0, 0], {"resample": False}),
+    # One window on both sides holds the image, so that no window cuts it otherwise.
+    "one_window_24": ("nuclei", 24, [0, 0], {"bsize": 512}),
+    "one_window_36": ("nuclei", 36, [0, 0], {"bsize": 512}),
+    "one_window_cells": ("cells", 40, [2, 1], {"bsize": 512}),
+    "one_window_cells_alone": ("cells", 33, [2, 0], {"bsize": 512}),
 }
 SHAPE = (768, 800)
+ONE_WINDOW, NETWORK_PX = 495, 30  # edge on the network's grid, and its diameter
 TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 
 
@@ -64,7 +70,9 @@ def main() -> None:
         model = CellposeModel(gpu=False, pretrained_model=str(path))
     found = {}
     for name, (preset, diameter, channels, settings) in CASES.items():
-        changes = {"shape": SHAPE, "seed": 11, "diameter_px": diameter}
+        edge = ONE_WINDOW * diameter // NETWORK_PX
+        shape = (edge, edge) if "bsize" in settings else SHAPE
+        changes = {"shape": shape, "seed": 11, "diameter_px": diameter}
         spec = replace(PRESETS[preset], **changes)
         image = render(spec, Box.of(spec.shape)).image
         masks = model.eval(

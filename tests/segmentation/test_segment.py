@@ -190,6 +190,12 @@ CASES = {
     "cells_44": ("cells", 44, [1, 0], {}),
     "nuclei_34_net_scale": ("nuclei", 34, [0], {"resample": False}),
 }
+ONE_WINDOW = {
+    "one_window_24": ("nuclei", 24, [0]),
+    "one_window_36": ("nuclei", 36, [0]),
+    "one_window_cells": ("cells", 40, [1, 0]),
+    "one_window_cells_alone": ("cells", 33, [1]),
+}
 
 
 @pytest.mark.parametrize("following", ["exact", "fast"])
@@ -224,6 +230,21 @@ def parts_of_a_run(engine, image, settings, diameter):
         network_diameter_px=engine.diameter_px,
     )
     return plan, records_of((engine,), network_source(source, plan), plan)
+
+
+@pytest.mark.parametrize("case", ONE_WINDOW)
+def test_cells_of_one_window_are_those_of_the_peer(tiny, case):
+    """Nothing but the network and its cells: both see the image in one window."""
+    preset, diameter, channels = ONE_WINDOW[case]
+    edge = 495 * diameter // 30
+    image, _ = scene(preset, (edge, edge), seed=11, diameter_px=diameter)
+    found = segment(
+        image, axes="cyx", model=tiny, channels=channels, diameter_px=diameter, following="exact"
+    )
+    peer = GOLDEN[case].astype(np.uint32)
+    assert peer.max() > 100
+    assert evaluate(found.labels, peer).ap[0.75] >= 0.99
+    assert abs(found.n_cells - int(peer.max())) <= 0.01 * peer.max()
 
 
 @pytest.mark.parametrize(
@@ -469,6 +490,23 @@ def test_bf16_finds_the_cells_of_fp32(tiny):
     assert "bf16" in half.numerics and "fp32" in full.numerics
     same = evaluate(half.labels, full.labels)
     assert same.ap[0.75] >= 0.97 and abs(half.n_cells - full.n_cells) <= 1
+
+
+def test_bf16_of_the_shipped_model_finds_the_cells_of_fp32():
+    matched = [0, 0]  # cells that are in both at IoU .9, of all
+    for preset, channels, diameter in (("nuclei", [0], 24), ("cells", [1, 0], 36)):
+        image, _ = scene(preset, (640, 640), seed=4, diameter_px=diameter)
+        half, full = (
+            segment(
+                image, axes="cyx", channels=channels, device="cpu", precision=precision,
+                diameter_px=diameter,
+            )
+            for precision in ("bf16", "fp32")
+        )  # fmt: skip
+        matched[0] += evaluate(half.labels, full.labels).ap[0.9] * max(half.n_cells, full.n_cells)
+        matched[1] += max(half.n_cells, full.n_cells)
+        assert abs(half.n_cells - full.n_cells) <= 0.01 * full.n_cells
+    assert matched[1] > 300 and matched[0] / matched[1] >= 0.995
 
 
 def test_a_side_model_is_asked_for_the_views_from_the_side(tiny):
