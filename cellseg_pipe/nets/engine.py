@@ -18,7 +18,7 @@ from cellseg_pipe.nets.fused import choose_precision, fuse
 from cellseg_pipe.nets.sam import SamEngine
 from cellseg_pipe.nets.size import SizeModel
 
-__all__ = ["AnyEngine", "Engine", "choose_device", "engine_for", "loaded_engine"]
+__all__ = ["AnyEngine", "Engine", "check_same", "choose_device", "engine_for", "loaded_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def engine_for(
         Ready to run.
     """
     if isinstance(model, Engine | SamEngine):
-        _check_same(model, device=device, precision=precision)
+        check_same(model, device=device, precision=precision)
         return model
     if isinstance(model, str) and model.startswith(SAM_PREFIX):
         path, where = model.removeprefix(SAM_PREFIX), choose_device(device)
@@ -154,8 +154,16 @@ def engine_for(
     )
 
 
-def _check_same(engine: AnyEngine, *, device: str, precision: str) -> None:
-    """Refuse a device or precision that a network which is loaded already does not have."""
+def check_same(engine: AnyEngine, *, device: str, precision: str) -> None:
+    """Refuse a device or precision that a network which is loaded already does not have.
+
+    Parameters
+    ----------
+    engine : AnyEngine
+        The network.
+    device, precision : str
+        As they were asked for; auto takes those that it has.
+    """
     there = device in ("auto", engine.device, engine.device.partition(":")[0])
     if not there or precision not in ("auto", engine.precision):
         raise ValueError(

@@ -58,10 +58,11 @@ def restorer_for(
     Engine
         Ready to run.
     """
-    from cellseg_pipe.nets.engine import Engine, loaded_engine
+    from cellseg_pipe.nets.engine import Engine, check_same, loaded_engine
 
     if isinstance(model, Engine):
         _check_form(model.model)
+        check_same(model, device=device, precision=precision)
         return model
     return loaded_engine(
         model, check=_check_form, device=device, precision=precision, threads=threads

@@ -1,12 +1,13 @@
 """Refits the last layer of a model that restores, so that its grey values are those of the light.
 
-`python config/training/fit_greys.py DATA MODEL OUT`
+`python config/training/fit_greys.py DATA MODEL[,MODEL..] OUT`
 
 A network that is judged by what a segmenter sees learns slightly less contrast than the light has.
 DATA holds the images that config/training/split.csv names: those to tune on, in fluorescence, and
 rendered ones are made noisy and restored. The line that brings mean and 99th percentile of what was
 restored to those of the light (each image counts the same, the median over images is taken) goes
-into the last layer's weights.
+into the last layer's weights. Of several models, each trained on from the one before, weights are
+the mean first: the last one alone restores light better, and cells a little less well.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import cellseg_pipe as cs
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.images import read_array
 from cellseg_pipe.kernels import boxes_and_areas, diameter_px
-from cellseg_pipe.nets.checkpoint import load, save
+from cellseg_pipe.nets.checkpoint import Model, load, save
 from cellseg_pipe.nets.restore import restorer_for
 from cellseg_pipe.synth import OFFSET, PRESETS, render
 from cellseg_pipe.training.degrade import as_light, with_photons
@@ -76,7 +77,7 @@ def rendered() -> Iterator[tuple[NDArray[np.float32], float]]:
         yield ((image.astype(np.float32) - OFFSET) / spec.level), spec.diameter_px
 
 
-def line(data: Path, model: Path | str) -> tuple[float, float]:
+def line(data: Path, model: Model | Path | str) -> tuple[float, float]:
     """Return slope and intercept that bring what is restored to the light, as the network sees."""
     net, lines = restorer_for(model, device="cpu", precision="fp32"), []
     for number, (light, px) in enumerate(itertools.chain(real(data), rendered())):
@@ -97,10 +98,20 @@ def line(data: Path, model: Path | str) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def main(data: str, model: str, out: str) -> None:
+def mean_of(models: list[str]) -> Model:
+    """Return the last model with the mean of the weights of all."""
+    loaded = [load(model) for model in models]
+    states = [model.net.state_dict() for model in loaded]
+    for key, tensor in states[-1].items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[key] for state in states]).mean(0))
+    return loaded[-1]
+
+
+def main(data: str, models: str, out: str) -> None:
     """Fit, and write the model anew."""
-    slope, intercept = line(Path(data), model)
-    loaded = load(model)
+    loaded = mean_of(models.split(","))
+    slope, intercept = line(Path(data), loaded)
     last = loaded.net.output[-1]
     with torch.no_grad():
         last.weight.mul_(slope)

@@ -111,6 +111,8 @@ def test_the_shipped_model_takes_noise_and_keeps_light():
 
     assert error(found.pixels) < 0.9 * error(smooth) < error(few)
     assert abs(found.pixels.mean() / light.mean() - 1) < 0.05
+    (dark, bright), (low, high) = (np.percentile(x, (1, 99)) for x in (light, found.pixels))
+    assert abs(high / bright - 1) < 0.05 and abs(low - dark) < 0.05 * (bright - dark)
     page = Path(__file__).parents[2] / "docs" / "restoration.md"
     assert f"`one-click` ({found.model_sha256[:12]})" in page.read_text()
 

@@ -242,7 +242,7 @@ def test_cells_of_one_window_are_those_of_the_peer(tiny, case):
         image, axes="cyx", model=tiny, channels=channels, diameter_px=diameter, following="exact"
     )
     peer = GOLDEN[case].astype(np.uint32)
-    assert peer.max() > 100
+    assert peer.max() > 90
     assert evaluate(found.labels, peer).ap[0.75] >= 0.99
     assert abs(found.n_cells - int(peer.max())) <= 0.01 * peer.max()
 
