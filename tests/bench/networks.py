@@ -120,7 +120,7 @@ def our_network(*, threads: int, mode: str) -> Callable[[Arrays], dict[str, Any]
             records = predict(engine, source, view, indices=view.over(box))
             outputs, _ = blend_answers(records, view, box, n_outputs=3)
             outputs[:2] *= 5
-            return outputs
+            return outputs[:3]  # the rest tells how far windows agree
 
         return {"call": call}
 
