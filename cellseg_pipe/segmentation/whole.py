@@ -173,7 +173,7 @@ def segment(
     answer, cells = run.cells(plan, progress)
     warnings = [*flat_inputs(plan), *unmeasured(plan), *left_out(plan, answer, cells)]
     warnings += without_effect(settings, plan)
-    if not warnings and is_blank(pixels):
+    if not warnings and not cells.rows.id.size and is_blank(pixels):
         warnings.append("the image is of one grey value throughout: there is nothing to find")
     if spacing_um is not None and spacing_um[-1] != spacing_um[-2]:
         warnings.append(
