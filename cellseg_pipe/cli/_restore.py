@@ -10,6 +10,7 @@ from cellseg_pipe.cli._segment import Bar, file_options, given, several
 
 __all__ = ["add_restore"]
 
+OF_NETWORKS = ("device", "precision", "anisotropy")  # beside what experiment files know
 NAMES = (
     "model", "method", "diameter_px", "diameter_um", "channels", "offset", "anisotropy",
     "sigma_px", "size_px", "window_px", "overlap_px", "spacing_um", "device", "precision",
@@ -113,6 +114,9 @@ def _check_method(options: argparse.Namespace) -> None:
         if getattr(options, key) is not None:
             flag = key.replace("_", "-")
             raise ValueError(f"--{flag} is of method {method}, got method {chosen}.")
+    for key in OF_NETWORKS if chosen != "network" else ():
+        if getattr(options, key) not in (None, "auto"):
+            raise ValueError(f"--{key} is of method network, got method {chosen}.")
 
 
 def _words(text: str) -> list[int | str]:

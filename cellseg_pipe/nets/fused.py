@@ -151,7 +151,10 @@ class CpuNet:
         self.pool = POOL[net.architecture.ndim](2)
         self.down, self.up = fold_blocks(net, Target(self.ops, self.dtype))
         self.norm = Affine.of(net.output[0]).kernel(net.architecture.ndim, self.dtype)
-        self.last = conv_kernel(net.output[2], self.dtype)
+        # An image has more grey values than the eight bits of bfloat16: its last layer is float32.
+        exact = torch.float32 if gives_image(net.architecture) else self.dtype
+        self.ends = OPS[choose_ops(net.architecture.ndim, exact)]
+        self.last = conv_kernel(net.output[2], exact)
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +179,7 @@ class CpuNet:
         for up in reversed(self.up):
             x = up(x, maps.pop(), seen)  # [1, widths[n], *S/2^n]
         x = self.ops.conv_relu(x, self.norm, self.norm.bias)
-        return self.ops.conv(x, self.last), style
+        return self.ends.conv(x.to(self.last.weight.dtype), self.last), style
 
 
 class DeviceNet:
@@ -189,6 +192,8 @@ class DeviceNet:
         layout = LAYOUT[net.architecture.ndim]
         self.net = copy.deepcopy(net).eval()
         self.net.to(device, memory_format=layout)  # type: ignore[call-overload]
+        if gives_image(net.architecture):
+            self.net.output[2] = InFloat32(self.net.output[2], device.type)
         self.form = Form(
             device.type, precision, device_instructions(device), torch.__version__, "module"
         )
@@ -202,6 +207,44 @@ class DeviceNet:
         with half, exact:
             y, style = self.net(x)
         return y.float(), style.float()
+
+
+class InFloat32(torch.nn.Module):
+    """A layer that is computed in float32 whatever the rest is computed in.
+
+    Parameters
+    ----------
+    layer : torch module
+        The layer.
+    kind : str
+        Of the device.
+    """
+
+    def __init__(self, layer: torch.nn.Module, kind: str) -> None:
+        super().__init__()
+        self.layer, self.kind = layer, kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute it."""
+        with torch.autocast(self.kind, enabled=False):
+            found: Tensor = self.layer(x.float())
+        return found
+
+
+def gives_image(architecture: Architecture) -> bool:
+    """Return whether a network answers with an image: no flow has so few outputs.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Of the network.
+
+    Returns
+    -------
+    bool
+        True for those that restore.
+    """
+    return architecture.n_outputs <= architecture.ndim
 
 
 def device_instructions(device: torch.device) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from cellseg_pipe.restoration.settings import RestoreSettings
 from cellseg_pipe.segmentation.plan import ImageSource
 
@@ -71,7 +73,7 @@ def _channels(source: ImageSource, settings: RestoreSettings) -> tuple[int, ...]
 def _floors(settings: RestoreSettings, n: int) -> tuple[float, ...]:
     if settings.offset is None:
         return ()
-    single = isinstance(settings.offset, int | float)
+    single = np.ndim(settings.offset) == 0
     floors: Any = (settings.offset,) * n if single else settings.offset
     if len(floors) != n or not all(math.isfinite(floor) for floor in floors):
         raise ValueError(

@@ -141,6 +141,7 @@ def restored_box(
     for channel, image, span in zip(plan.channels, values, plan.ranges, strict=True):
         if not span.flat:
             result[channel] = _grey(image, span)
+    stays[[span.flat for span in plan.ranges]] = False  # these are as they were, below offsets too
     if stays.any():
         light = _light_on(source, plan, box, threads=threads)
         for channel, image, still in zip(plan.channels, light, stays, strict=True):

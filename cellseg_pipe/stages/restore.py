@@ -166,7 +166,8 @@ def _tried(job: RestoreJob, work: Callable[[], Found]) -> Found | RestoreOutcome
     """Return what is found, or that it failed: other images do not wait for this one."""
     try:
         return work()
-    except (OSError, TypeError, ValueError, MemoryError, OverflowError) as error:
+    # RuntimeError is what torch says when memory, of a GPU as well, is not enough.
+    except (OSError, TypeError, ValueError, MemoryError, OverflowError, RuntimeError) as error:
         log.debug("traceback", exc_info=True)
         return RestoreOutcome(job, f"{job.image.name}: {error}", done=False)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import cellseg_pipe as cs
 from cellseg_pipe.geometry import Box
@@ -115,6 +116,30 @@ def test_the_shipped_model_takes_noise_and_keeps_light():
     assert abs(high / bright - 1) < 0.05 and abs(low - dark) < 0.05 * (bright - dark)
     page = Path(__file__).parents[2] / "docs" / "restoration.md"
     assert f"`one-click` ({found.model_sha256[:12]})" in page.read_text()
+
+
+def test_grey_values_are_finer_than_bf16():
+    """An image has more than eight bits, whatever the maps of the network have."""
+    image = np.random.default_rng(1).gamma(3.0, 0.3, (64, 64)).astype(np.float32)
+    net = restorer_for("one-click", device="cpu", precision="bf16")
+    with torch.inference_mode():
+        y, _ = net(torch.from_numpy(image)[None, None])
+        exact, _ = restorer_for("one-click", device="cpu", precision="fp32")(
+            torch.from_numpy(image)[None, None]
+        )
+    assert "bf16" in net.numerics and (y.bfloat16().float() != y).float().mean() > 0.9
+    assert float((y - exact).abs().max()) < 0.05
+
+
+def test_a_channel_without_contrast_stays_below_its_offset_too():
+    dark = np.full((64, 64), 90, np.uint16)
+    dark[::2], dark[5, 5:9] = 95, 1000
+    bright = np.random.default_rng(0).integers(100, 900, (64, 64)).astype(np.uint16)
+    found = cs.restore(
+        np.stack([dark, bright]), axes="cyx", offset=np.uint16(100), dtype="input", diameter_px=18
+    )
+    np.testing.assert_array_equal(found.pixels[0], dark)
+    assert (found.pixels[1] != bright).any()
 
 
 def test_upsampling_tells_the_new_size_of_a_pixel():

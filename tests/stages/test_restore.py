@@ -192,6 +192,7 @@ def test_float_results_and_filters(tmp_path):
         (["--method", "median", "--size-px", "2"], "b.tif", "odd number"),
         (["--sigma-px", "9"], "b.tif", "--sigma-px is of method gaussian, got method network"),
         (["--method", "median", "--diameter-px", "9"], "b.tif", "--diameter-px is of method net"),
+        (["--method", "median", "--precision", "fp32"], "b.tif", "--precision is of method net"),
         (["--model", str(NET), "--diameter-um", "8"], "b.tif", "size of a pixel"),
         (["--model", str(NET), "--diameter-um", "8", "--diameter-px", "8"], "b.tif", "one unit"),
     ],
