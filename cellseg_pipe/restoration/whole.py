@@ -166,6 +166,11 @@ def _chosen(
     from cellseg_pipe.nets.restore import restorer_for  # here: a filter needs no torch
 
     engine = restorer_for(model, **running)
+    if settings.get("anisotropy") is not None and engine.model.info.restores != "aniso":
+        raise ValueError(
+            f"anisotropy is for models that fill in planes, and {engine.name} does not. Leave it"
+            " out."
+        )
     if engine.window_px:
         given.setdefault("window_px", engine.window_px)
     return engine, RestoreSettings(**given)

@@ -131,6 +131,11 @@ def test_grey_values_are_finer_than_bf16():
     assert float((y - exact).abs().max()) < 0.05
 
 
+def test_an_anisotropy_that_nothing_looks_at_is_refused():
+    with pytest.raises(ValueError, match="anisotropy is for models that fill in planes"):
+        cs.restore(noisy((4, 30, 40)), axes="zyx", anisotropy=4.0, device="cpu")
+
+
 def test_a_channel_without_contrast_stays_below_its_offset_too():
     dark = np.full((64, 64), 90, np.uint16)
     dark[::2], dark[5, 5:9] = 95, 1000
