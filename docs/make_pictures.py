@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 import cellseg_pipe as cs
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.plot import distinct_colors, outlines
-from cellseg_pipe.synth import PRESETS, Spec, render
+from cellseg_pipe.synth import PRESETS, Spec, clear_light, render
 from cellseg_pipe.training.degrade import with_photons
 
 TILE_PX = 240
@@ -78,9 +78,8 @@ def demo(report: Path) -> Image.Image:
 
 def restored() -> Image.Image:
     """Return a field of few photons as it is, restored, and without noise; below, across a seam."""
-    clear = dataclasses.replace(PRESETS["nuclei"], photons=1e12, read_noise_photons=0.0)
-    spec = dataclasses.replace(clear, shape=(FIELD_PX, FIELD_PX), seed=3)
-    light = (render(spec, Box.of(spec.shape)).image[0].astype(np.float32) - 100) / spec.level
+    spec = dataclasses.replace(PRESETS["nuclei"], shape=(FIELD_PX, FIELD_PX), seed=3)
+    light = clear_light(spec)[0]
     noisy = with_photons(light, PHOTONS, np.random.default_rng(0))
     found = cs.restore(noisy, axes="yx", diameter_px=spec.diameter_px)
     # Where a window ends and the next one begins, as far as the network's grid is from the image's.

@@ -61,6 +61,11 @@ class Architecture:
         return 2 ** (len(self.widths) - 1)
 
     @property
+    def gives_image(self) -> bool:
+        """Whether the answer is an image, as of networks that restore: a flow has more outputs."""
+        return self.n_outputs <= self.ndim
+
+    @property
     def n_classes(self) -> int:
         """Outputs beyond the flow and the logit."""
         return max(0, self.n_outputs - self.ndim - 1)

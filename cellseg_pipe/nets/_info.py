@@ -133,8 +133,7 @@ class ModelInfo:
     @property
     def task(self) -> Literal["segmentation", "restoration"]:
         """What the outputs are: flows and a logit, or an image."""
-        few = self.architecture.n_outputs <= self.architecture.ndim
-        return "restoration" if few else "segmentation"
+        return "restoration" if self.architecture.gives_image else "segmentation"
 
 
 def usual_channels(n_inputs: int) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def _peer(path: Path, tensors: dict[str, Tensor]) -> Model:
 
 def _restoring(name: str, net: CPnet) -> dict[str, Any]:
     """Return what is known of a network that restores: its kind is in its name alone."""
-    if net.architecture.n_outputs > net.architecture.ndim:
+    if not net.architecture.gives_image:
         return {}
     return {"target": "image", "restores": KINDS.get(name.split("_")[0], "")}
 

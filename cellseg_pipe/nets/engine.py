@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from cellseg_pipe.nets.fused import choose_precision, fuse
 from cellseg_pipe.nets.sam import SamEngine
 from cellseg_pipe.nets.size import SizeModel
 
-__all__ = ["AnyEngine", "Engine", "check_same", "choose_device", "engine_for", "loaded_engine"]
+__all__ = [
+    "AnyEngine",
+    "Engine",
+    "check_same",
+    "choose_device",
+    "engine_for",
+    "engines_for",
+    "loaded_engine",
+]
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +160,24 @@ def engine_for(
     return loaded_engine(
         model, check=_refuse_other_answers, device=device, precision=precision, threads=threads
     )
+
+
+def engines_for(settings: Mapping[str, Any]) -> dict[str, AnyEngine]:
+    """Load the networks that settings of `segment` name.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of all images: model, side_model, device, precision, threads and others.
+
+    Returns
+    -------
+    dict of str to AnyEngine
+        `model`, and `side_model` where one is named.
+    """
+    shared = {key: settings[key] for key in ("device", "precision", "threads") if key in settings}
+    named = {"model": settings.get("model", "nuclei"), "side_model": settings.get("side_model")}
+    return {key: engine_for(net, **shared) for key, net in named.items() if net is not None}
 
 
 def check_same(engine: AnyEngine, *, device: str, precision: str) -> None:

@@ -152,7 +152,7 @@ class CpuNet:
         self.down, self.up = fold_blocks(net, Target(self.ops, self.dtype))
         self.norm = Affine.of(net.output[0]).kernel(net.architecture.ndim, self.dtype)
         # An image has more grey values than the eight bits of bfloat16: its last layer is float32.
-        exact = torch.float32 if gives_image(net.architecture) else self.dtype
+        exact = torch.float32 if net.architecture.gives_image else self.dtype
         self.ends = OPS[choose_ops(net.architecture.ndim, exact)]
         self.last = conv_kernel(net.output[2], exact)
 
@@ -192,7 +192,7 @@ class DeviceNet:
         layout = LAYOUT[net.architecture.ndim]
         self.net = copy.deepcopy(net).eval()
         self.net.to(device, memory_format=layout)  # type: ignore[call-overload]
-        if gives_image(net.architecture):
+        if net.architecture.gives_image:
             self.net.output[2] = InFloat32(self.net.output[2], device.type)
         self.form = Form(
             device.type, precision, device_instructions(device), torch.__version__, "module"
@@ -229,22 +229,6 @@ class InFloat32(torch.nn.Module):
         with torch.autocast(self.kind, enabled=False):
             found: Tensor = self.layer(x.float())
         return found
-
-
-def gives_image(architecture: Architecture) -> bool:
-    """Return whether a network answers with an image: no flow has so few outputs.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        Of the network.
-
-    Returns
-    -------
-    bool
-        True for those that restore.
-    """
-    return architecture.n_outputs <= architecture.ndim
 
 
 def device_instructions(device: torch.device) -> str:

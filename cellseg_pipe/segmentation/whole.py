@@ -304,18 +304,13 @@ def segment_many(
     Segmentation
         In the order of the images; nothing of one is kept for the next.
     """
-    from cellseg_pipe.nets.engine import engine_for
+    from cellseg_pipe.nets.engine import engines_for
 
-    shared = {
-        name: settings[name] for name in ("device", "precision", "threads") if name in settings
-    }
-    settings.setdefault("model", "nuclei")
-    named = {key: settings.get(key) for key in ("model", "side_model")}
-    loaded = {key: net and engine_for(net, **shared) for key, net in named.items()}
+    loaded = engines_for(settings)
     for image in images:
         pixels, own = image if isinstance(image, tuple) else (image, {})
         # Networks that run elsewhere, or otherwise, are loaded for it.
-        nets = named if {"device", "precision"} & set(own) else loaded
+        nets = {} if {"device", "precision"} & set(own) else loaded
         yield segment(pixels, **{**settings, **nets, **own})
 
 

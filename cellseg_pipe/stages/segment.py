@@ -30,7 +30,7 @@ from cellseg_pipe.io.rois import (
 )
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import write_table
-from cellseg_pipe.nets.engine import engine_for
+from cellseg_pipe.nets.engine import engines_for
 from cellseg_pipe.plot import overlay, show
 from cellseg_pipe.segmentation import Segmentation, segment
 from cellseg_pipe.segmentation.image import with_spacing
@@ -210,11 +210,7 @@ def run(
         One per image.
     """
     _check_settings(settings)
-    shared = {key: settings[key] for key in ("device", "precision", "threads") if key in settings}
-    engine = engine_for(settings.get("model", "nuclei"), **shared)
-    given = {**settings, "model": engine}
-    if settings.get("side_model") is not None:
-        given["side_model"] = engine_for(settings["side_model"], **shared)
+    given = {**settings, **engines_for(settings)}
     marks = [mark_of(job, settings=given, reading=reading or {}) for job in jobs]
     todo = [
         not is_done(job, mark, overwrite=overwrite) for job, mark in zip(jobs, marks, strict=True)

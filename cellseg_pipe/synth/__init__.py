@@ -10,17 +10,18 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.synth._light import OFFSET, expose, light_and_truth
 from cellseg_pipe.synth._random import Lattice, Salt
 from cellseg_pipe.synth._spec import Spec
 
-__all__ = ["OFFSET", "PRESETS", "Rendered", "Spec", "render"]
+__all__ = ["PRESETS", "Rendered", "Spec", "clear_light", "render"]
 
 BLOCK_PX = {2: (512, 512), 3: (64, 128, 128)}
 HAZE_DIAMETERS = 0.6  # half width of the haze kernel, which is a box applied twice
@@ -44,6 +45,24 @@ class Rendered:
     image: np.ndarray
     labels: np.ndarray
     nuclei: np.ndarray | None
+
+
+def clear_light(spec: Spec) -> NDArray[np.float32]:
+    """Render the light of a whole image as it is without noise.
+
+    Parameters
+    ----------
+    spec : Spec
+        The image.
+
+    Returns
+    -------
+    float32 array [c, *shape]
+        0 for no light, 1 at full brightness.
+    """
+    clear = replace(spec, photons=1e12, read_noise_photons=0.0)
+    image = render(clear, Box.of(spec.shape)).image.astype(np.float32)
+    return (image - OFFSET) / np.float32(spec.level)
 
 
 def render(spec: Spec, box: Box) -> Rendered:

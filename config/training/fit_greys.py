@@ -23,12 +23,11 @@ import torch
 from numpy.typing import NDArray
 
 import cellseg_pipe as cs
-from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.images import read_array
 from cellseg_pipe.kernels import boxes_and_areas, diameter_px
 from cellseg_pipe.nets.checkpoint import Model, load, save
 from cellseg_pipe.nets.restore import restorer_for
-from cellseg_pipe.synth import OFFSET, PRESETS, render
+from cellseg_pipe.synth import PRESETS, clear_light
 from cellseg_pipe.training.degrade import as_light, with_photons
 from cellseg_pipe.training.manifest import Pair, read_manifest
 
@@ -72,9 +71,8 @@ def real(data: Path) -> Iterator[tuple[NDArray[np.float32], float]]:
 def rendered() -> Iterator[tuple[NDArray[np.float32], float]]:
     """Yield light and diameter of synthetic images."""
     for (preset, channel), seed in itertools.product(RENDERED, range(N_RENDERED)):
-        spec = replace(PRESETS[preset], shape=(384, 384), seed=seed, photons=1e12)
-        image = render(replace(spec, read_noise_photons=0.0), Box.of(spec.shape)).image[channel]
-        yield ((image.astype(np.float32) - OFFSET) / spec.level), spec.diameter_px
+        spec = replace(PRESETS[preset], shape=(384, 384), seed=seed)
+        yield clear_light(spec)[channel], spec.diameter_px
 
 
 def line(data: Path, model: Model | Path | str) -> tuple[float, float]:

@@ -29,7 +29,7 @@ import cellseg_pipe as cs
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.nets.engine import Engine, engine_for
 from cellseg_pipe.nets.restore import restorer_for
-from cellseg_pipe.synth import OFFSET, PRESETS, render
+from cellseg_pipe.synth import PRESETS, clear_light, render
 from cellseg_pipe.training.degrade import as_light, with_photons
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -207,10 +207,8 @@ def statistics(ways: Ways) -> list[str]:
     for name, (preset, channel) in RENDERED.items():
         truths = []
         for seed in range(77, 77 + N_RENDERED):
-            changes = {"seed": seed, "photons": 1e12, "read_noise_photons": 0.0}
-            spec = replace(PRESETS[preset], shape=(512, 512), **changes)
-            image = render(spec, Box.of(spec.shape)).image[channel].astype(np.float32)
-            truths.append((image - OFFSET) / spec.level)
+            spec = replace(PRESETS[preset], shape=(512, 512), seed=seed)
+            truths.append(clear_light(spec)[channel])
         for photons in PHOTONS:
             rows = []
             for number, truth in enumerate(truths):
