@@ -238,16 +238,16 @@ def _job(options: argparse.Namespace) -> None:
     if options.stage in BRANCHES:
         BRANCHES[options.stage](options)
         return
-    from cellseg_pipe.stages import jobs, took
+    from cellseg_pipe.stages import named_jobs, took
 
     if options.stage == "summary":
-        jobs.finish(options.config)
+        named_jobs.finish(options.config)
     elif options.spread:
         from cellseg_pipe.engines import dask
 
         dask.spread(options.config, options.unit, options.stage, cores=options.threads)
     else:
-        jobs.run_one(
+        named_jobs.run_one(
             options.config,
             options.unit,
             options.stage,

@@ -13,8 +13,8 @@ __all__ = ["add_restore"]
 OF_NETWORKS = ("device", "precision", "anisotropy")  # beside what experiment files know
 NAMES = (
     "model", "method", "diameter_px", "diameter_um", "channels", "offset", "anisotropy",
-    "sigma_px", "size_px", "window_px", "overlap_px", "spacing_um", "device", "precision",
-    "threads",
+    "sigma_px", "size_px", "clear_below", "window_px", "overlap_px", "spacing_um", "device",
+    "precision", "threads",
 )  # fmt: skip
 NUMBERS = (
     ("diameter-px", float, "D", "diameter of a typical cell (the network sees the image as it is)"),
@@ -22,6 +22,7 @@ NUMBERS = (
     ("anisotropy", float, "R", "distance of planes over a pixel, for aniso models (from the file)"),
     ("sigma-px", float, "S", "of --method gaussian (1)"),
     ("size-px", int, "N", "edge of --method median, odd (3)"),
+    ("clear-below", float, "S", "share of its range that noise of a clear channel has (model's)"),
     ("window-px", int, "N", "edge of the network's windows (512)"),
     ("overlap-px", int, "N", "what windows share (48)"),
     ("threads", int, "N", "threads to use (all)"),

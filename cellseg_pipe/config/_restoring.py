@@ -27,7 +27,7 @@ __all__ = ["OF_METHOD", "Restore", "keys_of_others", "restore_problems"]
 
 # Which keys mean something with one method alone.
 OF_METHOD = {
-    "network": ("model", "diameter_um", "diameter_px", "window_px", "overlap_px"),
+    "network": ("model", "diameter_um", "diameter_px", "window_px", "overlap_px", "clear_below"),
     "gaussian": ("sigma_px",),
     "median": ("size_px",),
 }
@@ -59,6 +59,9 @@ class Restore(Section):
     """Of the filter gaussian, along y and x."""
     size_px: Annotated[int, Field(strict=True, ge=1, le=999)] = 3
     """Edge of the filter median along y and x, an odd number."""
+    clear_below: Auto | Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = "auto"
+    """Noise, in shares of a channel's range, below which it is clear and stays as it is; auto: what
+    the model says; 0 restores all."""
     window_px: Auto | Annotated[int, Field(strict=True, ge=64, le=8192)] = "auto"
     """Edge of the network's windows; auto: 512, or what the model says."""
     overlap_px: Pixels = 48

@@ -32,7 +32,7 @@ def job(config: str, unit: str, stage: str, *, batch: int, threads: int) -> None
     threads : int
         Threads to use.
     """
-    from cellseg_pipe.stages.jobs import run_one
+    from cellseg_pipe.stages.named_jobs import run_one
 
     run_one(config, unit, stage, batch=batch, threads=threads)
 

@@ -22,8 +22,8 @@ from cellseg_pipe.stages._run_layout import SMALL, RunLayout, kind_of
 from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.evaluate_run import score
-from cellseg_pipe.stages.jobs import finish, layout_beside
 from cellseg_pipe.stages.layout import forget_failures, layout_of, open_stages
+from cellseg_pipe.stages.named_jobs import finish, layout_beside
 from cellseg_pipe.stages.on_finish import told
 from cellseg_pipe.stages.room import check_room
 

@@ -14,8 +14,9 @@ from cellseg_pipe.paths import RunPaths
 from cellseg_pipe.stages._run_layout import RunLayout
 from cellseg_pipe.stages.bundle import note_failure
 from cellseg_pipe.stages.evaluate_run import score
-from cellseg_pipe.stages.jobs import Job, bundle_jobs, finish, open_jobs, run_bundle, run_job
+from cellseg_pipe.stages.jobs import Job, open_jobs, run_job
 from cellseg_pipe.stages.layout import forget_failures, layout_of
+from cellseg_pipe.stages.named_jobs import bundle_jobs, finish, run_bundle
 from cellseg_pipe.stages.on_finish import told
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.room import check_room

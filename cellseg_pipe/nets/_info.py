@@ -100,6 +100,9 @@ class ModelInfo:
         What a network that restores takes from an image; "" where it is not known.
     segmenter_sha256 : str
         Checksum of the model by whose eyes it was judged as it learned to restore.
+    clear_below : float
+        Of a network that restores: the noise, in shares of a channel's range, below which light is
+        so clear that it stays as it is; 0 where all is restored.
     """
 
     name: str
@@ -116,6 +119,7 @@ class ModelInfo:
     target: Literal["flow", "three-classes", "image"] = "flow"
     restores: Restores = ""
     segmenter_sha256: str = ""
+    clear_below: float = 0.0
 
     def __post_init__(self) -> None:
         n = self.architecture.n_inputs

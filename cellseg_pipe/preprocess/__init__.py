@@ -15,6 +15,7 @@ from cellseg_pipe.preprocess.channels import (
 )
 from cellseg_pipe.preprocess.filters import Filters, antialias_sigma_px, gaussian, gaussian_halo_px
 from cellseg_pipe.preprocess.local import LocalRanges, local_boxes, local_ranges
+from cellseg_pipe.preprocess.noise import noise_of
 from cellseg_pipe.preprocess.ranges import (
     Range,
     apply_ranges,
@@ -43,6 +44,7 @@ __all__ = [
     "is_blank",
     "local_boxes",
     "local_ranges",
+    "noise_of",
     "percentile_range",
     "resolve_channels",
     "sample_boxes",

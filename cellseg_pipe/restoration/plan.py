@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from cellseg_pipe.preprocess import (
     gather_channels,
     gaussian_halo_px,
     input_ranges,
+    noise_of,
     sample_boxes,
 )
 from cellseg_pipe.restoration._channels import restored_channels
@@ -63,6 +65,8 @@ class RestorePlan:
         Of the gaussian filter per axis.
     size_px : tuple of int
         Edge of the median filter per axis.
+    clear : tuple of int
+        Channels that would have been restored, and have so little noise that they stay.
     """
 
     method: Method
@@ -78,6 +82,7 @@ class RestorePlan:
     views: tuple[View, ...]
     sigma_px: tuple[float, ...]
     size_px: tuple[int, ...]
+    clear: tuple[int, ...] = ()
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
@@ -151,20 +156,28 @@ def make_restore_plan(
     grid = scale.grid_shape(source.shape)
     kind: Restores = model.restores if model else ""
     diameter_px = settings.diameter_px or (model.diameter_px if model else 0.0)
+    ranges: tuple[Range, ...] = ()
+    clear: tuple[int, ...] = ()
+    if model and channels:
+        ranges, noise = _measured(source, channels, floors, model=model)
+        said = settings.clear_below
+        clear = _clear(channels, noise, limit=model.clear_below if said is None else said)
+    kept = [place for place, channel in enumerate(channels) if channel not in clear]
     return RestorePlan(
         method=settings.method,
         kind=kind,
         shape=tuple(source.shape),
         n_channels=source.n_channels,
-        channels=channels,
-        floors=floors,
-        ranges=_ranges(source, channels, floors, model=model) if model and channels else (),
+        channels=tuple(channels[place] for place in kept),
+        floors=tuple(floors[place] for place in kept) if floors else (),
+        ranges=tuple(ranges[place] for place in kept) if ranges else (),
         diameter_px=float(diameter_px),
         scale=scale,
         out=out,
         views=_views(grid, kind, settings=settings, model=model) if model else (),
         sigma_px=(*(float(n) for n in in_plane), *(float(settings.sigma_px),) * 2),
         size_px=(*(1 for _ in in_plane), *(settings.size_px,) * 2),
+        clear=clear,
     )
 
 
@@ -189,10 +202,10 @@ def light_of(pixels: NDArray[Any], floors: tuple[float, ...]) -> NDArray[np.floa
     return np.asarray(np.maximum(pixels, lowest))
 
 
-def _ranges(
+def _measured(
     source: ImageSource, channels: tuple[int, ...], floors: tuple[float, ...], *, model: ModelInfo
-) -> tuple[Range, ...]:
-    """Measure the ranges over the whole image, from the pixels that segmenting takes."""
+) -> tuple[tuple[Range, ...], tuple[float, ...]]:
+    """Measure ranges, and noise in shares of them, from the pixels that segmenting takes."""
     picks = tuple(Pick("channel", channel) for channel in channels)
     blocks = []
     for box in sample_boxes(source.shape):
@@ -203,6 +216,24 @@ def _ranges(
     for channel, span in zip(channels, found, strict=True):
         if span.flat:
             log.warning("channel %d has no contrast and stays as it is", channel)
+    sigmas = np.broadcast_to(noise_of(blocks), len(channels)).tolist()
+    noise = (
+        math.inf if span.flat else sigma / (span.high - span.low)
+        for sigma, span in zip(sigmas, found, strict=True)
+    )
+    return found, tuple(noise)
+
+
+def _clear(channels: tuple[int, ...], noise: tuple[float, ...], *, limit: float) -> tuple[int, ...]:
+    """Return the channels that have less noise than restoring them is worth."""
+    found = tuple(c for c, level in zip(channels, noise, strict=True) if level < limit)
+    for channel, level in zip(channels, noise, strict=True):
+        if channel in found:
+            log.warning(
+                "channel %d is clear and stays as it is: its noise is %.3f of its range, less than"
+                " %.3f (clear_below: 0 restores it)",
+                *(channel, level, limit),
+            )
     return found
 
 

@@ -34,6 +34,9 @@ class RestoreSettings:
         Of the gaussian filter, along y and x.
     size_px : int
         Edge of the median filter along y and x, an odd number.
+    clear_below : float, optional
+        Noise, in shares of a channel's range, below which it is clear and stays as it is; by
+        default what the model says, 0 restores all.
     window_px, overlap_px : int
         Edge of the network's windows, and what neighbours share.
     """
@@ -45,6 +48,7 @@ class RestoreSettings:
     anisotropy: float | None = None
     sigma_px: float = 1.0
     size_px: int = 3
+    clear_below: float | None = None
     window_px: int = 512
     overlap_px: int = 48
 
@@ -58,5 +62,7 @@ class RestoreSettings:
             value = getattr(self, name)
             if value is not None and not low < value < math.inf:
                 raise ValueError(f"{name} needs a number above {low}, got {value}.")
+        if self.clear_below is not None and not 0 <= self.clear_below < math.inf:
+            raise ValueError(f"clear_below needs a number from 0, got {self.clear_below}.")
         if self.size_px < 1 or self.size_px % 2 == 0:
             raise ValueError(f"size_px needs an odd number from 1, got {self.size_px}.")

@@ -185,7 +185,8 @@ def _pixels(
     threads: int | None,
 ) -> NDArray[np.float32]:
     """Return all of the result."""
-    total, done = sum(len(view.lattice) for view in plan.views), 0
+    total = sum(len(view.lattice) for view in plan.views) if plan.channels else 0
+    done = 0
 
     def count(n: int) -> None:
         nonlocal done

@@ -1,10 +1,12 @@
-"""Segments many small images in one job, each whole and in memory; one is lost if it is killed."""
+"""Segments many small images in one job, one after the other; one is lost if it is killed."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from cellseg_pipe.stages.networks import (
     numerics_of,
 )
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
-from cellseg_pipe.stages.tiling import read_frozen, write_plan
+from cellseg_pipe.stages.staged import needs_stages, plan_staged, run_staged
+from cellseg_pipe.stages.tiling import frozen_of, write_plan
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.whole import publish_whole, segment_whole
 
@@ -31,6 +34,10 @@ __all__ = ["note_failure", "plan", "run"]
 
 log = logging.getLogger(__name__)
 MOST_KILLS = 3  # of a job at one image, which is then left out
+KILLED = MemoryError(
+    f"the job was killed {MOST_KILLS} times while it was at this image: it may be damaged, or"
+    " need more than resources.memory_gb"
+)
 
 
 def plan(experiment: Experiment, layout: RunLayout) -> Path:
@@ -53,13 +60,15 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
         return file
     known = {unit.name: unit for unit in units_of(experiment)}
     largest = layout.unit(SMALL).stage(PLAN).images
-    for name in dict.fromkeys((*largest, *(n for stage in layout.bundles for n in stage.images))):
+    names = dict.fromkeys((*largest, *(n for stage in layout.bundles for n in stage.images)))
+    for several in _images(known[name] for name in names):
         try:
-            facts = _timed(open_unit(experiment, known[name]))
+            units = [open_unit(experiment, unit) for unit in several]
+            facts = plan_staged(units) if needs_stages(units) else _timed(units)
         except FAILURES as error:  # of one that is bad: the next one tells as much
             if not is_of_image(error):
                 raise
-            log.warning("%s: %s", name, error)
+            log.warning("%s: %s", several[0].image.name, error)
             last = error
             continue
         write_plan(file, facts)
@@ -67,24 +76,37 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
     raise last
 
 
-def _timed(unit: UnitRun) -> dict[str, Any]:
-    networks = networks_of(unit.chosen, unit.experiment.resources)
-    segment_whole(unit, networks)  # the first time waits for what is loaded and compiled
-    began = time.monotonic()
-    found = segment_whole(unit, networks)
-    seconds = time.monotonic() - began
-    plan, restoring = found.decided.plan, found.restoring
-    facts = {} if restoring is None else {"restoring": restore_plan_to_json(restoring)}
+def _images(units: Iterable[Unit]) -> Iterator[list[Unit]]:
+    """Yield the units of each image."""
+    for _, several in itertools.groupby(units, key=lambda unit: unit.image.name):
+        yield list(several)
+
+
+def _timed(units: list[UnitRun]) -> dict[str, Any]:
+    """Segment the units of an image in memory; their networks stay loaded for the next one."""
+    seconds, memory_bytes, facts = 0.0, 0, {}
+    for unit in units:
+        networks = networks_of(unit.chosen, unit.experiment.resources)
+        segment_whole(unit, networks)  # the first time waits for what is loaded and compiled
+        began = time.monotonic()
+        found = segment_whole(unit, networks)
+        seconds += time.monotonic() - began
+        memory_bytes += found.memory_bytes
+        plan, restoring = found.decided.plan, found.restoring
+        facts[unit.unit.target] = {
+            "unit": unit.name,
+            **numerics_of(unit, networks, plan=plan, restoring=restoring),
+            "restoring": None if restoring is None else restore_plan_to_json(restoring),
+            "region": None,
+            "plan": plan_to_json(plan),
+        }
     return {
         "version": __version__,
-        "unit": unit.name,
-        "voxels": found.cells.labels.size,
+        "unit": units[0].name,
+        "voxels": sum(unit.n_voxels for unit in units),
         "seconds": seconds,
-        "memory_bytes": found.memory_bytes,
-        **numerics_of(unit, networks, plan=plan, restoring=restoring),
-        **facts,
-        "region": None,
-        "plan": plan_to_json(plan),
+        "memory_bytes": memory_bytes,
+        "networks": facts,
     }
 
 
@@ -102,17 +124,18 @@ class _Loading:
     """
 
     def __init__(self, paths: StagePaths, *, numerics: str, threads: int | None) -> None:
-        self._frozen = read_frozen(paths)
+        self._planned = json.loads(paths.plan.read_text())["networks"]
         self._numerics, self._threads = numerics, threads
-        self._loaded: Networks | None = None
+        self._loaded: dict[str, Networks] = {}
 
-    def load(self) -> Networks:
-        """Return the networks."""
-        if self._loaded is None:
-            self._loaded = checked_networks(
-                self._frozen, numerics=self._numerics, threads=self._threads
+    def load(self, target: str) -> Networks:
+        """Return the networks of a target."""
+        if target not in self._loaded:
+            frozen = frozen_of(self._planned[target])
+            self._loaded[target] = checked_networks(
+                frozen, numerics=self._numerics, threads=self._threads
             )
-        return self._loaded
+        return self._loaded[target]
 
 
 def run(
@@ -144,17 +167,23 @@ def run(
         write_whole(files.images, json.dumps(digests).encode())
         withdraw_run(layout.paths)
         kills = _kills(files)
+        images = list(_images(known[name] for name in stage.images))
+        keys = {name: key for key, name in enumerate(stage.images)}
         # What a job was killed at comes last: it may have been no fault of the image.
-        for key in sorted(work.missing, key=lambda key: kills.get(stage.images[key], 0)):
-            name, began = stage.images[key], time.monotonic()
-            files.trying.write_text(json.dumps({"at": name, "kills": kills}))
-            audit = layout.audit(name)
-            if kills.get(name, 0) < MOST_KILLS:
-                info = _one(experiment, known[name], nets, audit=audit, threads=threads)
-            else:
-                info = _refused(audit)
-            work.add(key, b"", info=info)
-            log.info("%s: %s in %.2f s", name, info, time.monotonic() - began)
+        for several in sorted(images, key=lambda units: kills.get(str(units[0].image.name), 0)):
+            names = [unit.name for unit in several]
+            if not set(work.missing).isdisjoint(keys[name] for name in names):
+                began, image = time.monotonic(), str(several[0].image.name)
+                files.trying.write_text(json.dumps({"at": image, "kills": kills}))
+                audits = [layout.audit(name) for name in names]
+                if kills.get(image, 0) < MOST_KILLS:
+                    infos = _one(experiment, several, nets, audits=audits, threads=threads)
+                else:
+                    infos = _failed(audits, KILLED)
+                for name, info in zip(names, infos, strict=True):
+                    if keys[name] in work.missing:
+                        work.add(keys[name], b"", info=info)
+                log.info("%s: %s in %.2f s", image, infos, time.monotonic() - began)
         files.trying.unlink(missing_ok=True)
         work.finish()
 
@@ -169,38 +198,54 @@ def _kills(files: StagePaths) -> dict[str, int]:
     return {**kills, said["at"]: kills.get(said["at"], 0) + 1}
 
 
-def _refused(audit: StagePaths) -> dict[str, Any]:
-    error = MemoryError(
-        f"the job was killed {MOST_KILLS} times while it was at this image: it may be damaged, or"
-        " need more than resources.memory_gb"
-    )
-    note_failure(audit, error)
-    return {"failed": str(error)}
-
-
 def _one(
     experiment: Experiment,
-    unit: Unit,
+    several: list[Unit],
     nets: _Loading,
     *,
-    audit: StagePaths,
+    audits: list[StagePaths],
     threads: int | None,
-) -> dict[str, Any]:
-    """Segment an image and publish its results, unless that is done; say what came of it."""
-    if audit.plan.exists():
-        return {"n_cells": json.loads(audit.plan.read_text())["n_cells"]}
-    networks = nets.load()
+) -> list[dict[str, Any]]:
+    """Segment an image for all its targets, unless that is done; say what came of each."""
     try:
-        opened = open_unit(experiment, unit)
-        found = segment_whole(opened, networks, threads=threads)
+        units = [open_unit(experiment, unit) for unit in several]
+        if needs_stages(units):
+            own = [nets.load(unit.unit.target) for unit in units if not unit.sources]
+            other = next((networks.other for networks in own if networks.other), "")
+            found = run_staged(units, numerics_of_job=other, threads=threads)
+            return [{"n_cells": facts["n_cells"]} for facts in found.values()]
     except FAILURES as error:
         if not is_of_image(error):
             raise
-        note_failure(audit, error)
-        return {"failed": str(error)}
+        return _failed(audits, error)
+    return [
+        _in_memory(unit, nets.load(unit.unit.target), audit=audit, threads=threads)
+        for unit, audit in zip(units, audits, strict=True)
+    ]
+
+
+def _in_memory(
+    unit: UnitRun, networks: Networks, *, audit: StagePaths, threads: int | None
+) -> dict[str, Any]:
+    if audit.plan.exists():
+        return {"n_cells": json.loads(audit.plan.read_text())["n_cells"]}
+    try:
+        found = segment_whole(unit, networks, threads=threads)
+    except FAILURES as error:
+        if not is_of_image(error):
+            raise
+        (info,) = _failed([audit], error)
+        return info
     # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.
-    facts = publish_whole(opened, found, numerics_of_job=networks.other, threads=threads)
+    facts = publish_whole(unit, found, numerics_of_job=networks.other, threads=threads)
     return {"n_cells": facts["n_cells"]}
+
+
+def _failed(audits: list[StagePaths], error: Exception) -> list[dict[str, Any]]:
+    """Note why the units of an image could not be finished."""
+    for audit in audits:
+        note_failure(audit, error)
+    return [{"failed": str(error)}] * len(audits)
 
 
 def note_failure(audit: StagePaths, error: Exception) -> None:

@@ -1,10 +1,10 @@
-"""Which images are so small that one job segments many of them whole, and into how many jobs."""
+"""Which images are so small that one job segments many of them, and into how many jobs."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,29 +16,13 @@ from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, StageLayout, Un
 from cellseg_pipe.stages.unit import READ_WHOLE_BYTES, UnitRun
 from cellseg_pipe.tiles import equal_batches
 
-__all__ = ["bundled", "layout_of_bundles", "voxels_of"]
+__all__ = ["bundled", "image_of", "layout_of_bundles"]
 
 SMALL_VOXELS = 1 << 22  # 2048 x 2048, as a block: such an image is one tile
 FROM_IMAGES = 16  # fewer are jobs of their own, which keep windows for other thresholds
 BUNDLE_VOXELS = 1 << 26  # of one job
 PLANNED = 5  # of the largest images, the first of which can be read tells time and memory
 BEGIN_VOXELS = 1 << 16  # what beginning and ending an image takes, as time of so many voxels
-
-
-def voxels_of(unit: UnitRun) -> int:
-    """Return how many voxels an image has.
-
-    Parameters
-    ----------
-    unit : UnitRun
-        The unit.
-
-    Returns
-    -------
-    int
-        Of one channel.
-    """
-    return math.prod(unit.image.shape)
 
 
 def bundled(experiment: Experiment, units: Sequence[UnitRun]) -> list[UnitRun]:
@@ -54,23 +38,33 @@ def bundled(experiment: Experiment, units: Sequence[UnitRun]) -> list[UnitRun]:
     Returns
     -------
     list of UnitRun
-        In their order; none with a region, where tiles are joined by overlap, which makes cells
-        depend on them, and where there are several targets or second label images.
+        In their order, those of an image together.
     """
     said = experiment.tiles.bundle_px
     limit = SMALL_VOXELS if said == "auto" else said
-    several = len(experiment.targets) > 1
-    if experiment.stitch.seams != "exact" or several or experiment.qc.labels:
-        return []
-    small = [unit for unit in units if voxels_of(unit) <= limit and _fits(unit)]
-    return [] if said == "auto" and len(small) < FROM_IMAGES else small
+    small = [unit for unit in units if unit.n_voxels <= limit and _fits(unit)]
+    n_images = len({image_of(unit) for unit in small})
+    return [] if said == "auto" and n_images < FROM_IMAGES else small
 
 
 def _fits(unit: UnitRun) -> bool:
-    if unit.region_said is not None:
-        return False
-    small = voxels_of(unit) * unit.image.voxel_bytes <= READ_WHOLE_BYTES
-    return small and not unit.saves_restored
+    return unit.n_voxels * unit.image.voxel_bytes <= READ_WHOLE_BYTES
+
+
+def image_of(unit: UnitRun) -> str:
+    """Return the name of a unit's image.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+
+    Returns
+    -------
+    str
+        Units of one image stand together.
+    """
+    return str(unit.unit.image.name)
 
 
 def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitLayout:
@@ -93,18 +87,21 @@ def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitL
 
 
 def _stages(experiment: Experiment, units: Sequence[UnitRun]) -> Iterator[StageLayout]:
-    largest = sorted(units, key=voxels_of, reverse=True)[:PLANNED]
-    about = [(unit.name, unit.digests["masks"]) for unit in largest]
-    yield StageLayout(PLAN, _hash(about), 1, (), tuple(unit.name for unit in largest))
-    costs = np.array([voxels_of(unit) + BEGIN_VOXELS for unit in units], np.int64)
+    images = [list(several) for _, several in itertools.groupby(units, key=image_of)]
+    largest = sorted(images, key=lambda several: several[0].n_voxels, reverse=True)[:PLANNED]
+    about = [(unit.name, unit.origin.digests["masks"]) for several in largest for unit in several]
+    tried = tuple(unit.name for several in largest for unit in several)
+    yield StageLayout(PLAN, _hash(["networks", about]), 1, (), tried)
+    costs = np.array([sum(unit.n_voxels + BEGIN_VOXELS for unit in of) for of in images], np.int64)
     said = experiment.tiles.batches.bundles
     n_jobs = ceil_div(int(costs.sum()), BUNDLE_VOXELS) if said == "auto" else said
     batches = equal_batches(costs, n_jobs)
     for number, batch in enumerate(np.unique(batches)):
-        chosen = [units[int(row)] for row in np.flatnonzero(batches == batch)]
+        rows = np.flatnonzero(batches == batch).tolist()
+        chosen = [unit for row in rows for unit in images[row]]
         facts = [(unit.name, unit.digests["audit"], _tries(unit)) for unit in chosen]
         names = tuple(unit.name for unit in chosen)
-        voxels = sum(voxels_of(unit) for unit in chosen)
+        voxels = sum(unit.n_voxels for unit in chosen)
         yield StageLayout(f"{BUNDLE}{number}", _hash(facts), 1, (PLAN,), names, voxels)
 
 

@@ -38,7 +38,7 @@ __all__ = ["run_number", "run_rivals", "seen_as"]
 log = logging.getLogger(__name__)
 
 
-def seen_as(unit: UnitRun) -> tuple[dict[str, Any], Region | None]:
+def seen_as(unit: UnitRun) -> tuple[dict[str, Any], Region | None, bool]:
     """Return how a class of a unit is seen, which the unit's own plan has measured.
 
     Parameters
@@ -52,15 +52,17 @@ def seen_as(unit: UnitRun) -> tuple[dict[str, Any], Region | None]:
         Settings that replace those of the unit: none but for a class.
     Region or None
         Where the peaks of its cells lie.
+    bool
+        Whether no cells were found to measure the diameter of the unit on.
     """
     if unit.part is None:
-        return {}, None
+        return {}, None, False
     plan = read_frozen(unit.whole.stage("plan")).plan
     assert plan.fields is not None  # or there would be no classes
     sizes = plan.fields.diameter_px
     px = sizes[unit.part] if unit.part < len(sizes) else plan.diameter_px
     region = plan.fields.region(unit.part, plan.region)
-    return {"diameter_px": px, "diameter_classes": 1}, region
+    return {"diameter_px": px, "diameter_classes": 1}, region, plan.unmeasured
 
 
 def run_rivals(unit: UnitRun, *, batch: int, threads: int | None = None) -> None:

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellseg_pipe.config import load_experiment, units_of, with_images
-from cellseg_pipe.cost import StageCost, related_costs
-from cellseg_pipe.stages import bundle, calibration, prepare
+from cellseg_pipe.cost import StageCost
+from cellseg_pipe.stages import bundle
 from cellseg_pipe.stages._bundle_costs import bundle_costs
 from cellseg_pipe.stages._run_layout import BUNDLE, SMALL
-from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import keep, lay_out
-from cellseg_pipe.stages.made import plan_tiles
 from cellseg_pipe.stages.opened import open_unit
-from cellseg_pipe.stages.plan import plan_network
 from cellseg_pipe.stages.room import Room, left_to_do, room_in
-from cellseg_pipe.stages.unit import UnitRun
+from cellseg_pipe.stages.unit_costs import costs_of
 
 __all__ = ["Forecast", "run"]
 
@@ -114,31 +111,12 @@ def run(config: Path | str, *, jobs: int = 1, calibrate: bool = False) -> Foreca
     keep(layout, text, begun=False)
     stages, large = [], set(layout.names)
     for unit in (each for each in units_of(experiment) if each.name in large):
-        stages += _of_unit(open_unit(experiment, unit), calibrate=calibrate)
+        opened = open_unit(experiment, unit)
+        stages += [(opened.name, cost) for cost in costs_of(opened, calibrate=calibrate)]
     if layout.bundles:
         bundle.plan(experiment, layout)
         stages += [(SMALL, _summed(bundle_costs(layout)))]
     return Forecast(tuple(stages), jobs, room_in(experiment.output.dir), left_to_do(layout))
-
-
-def _of_unit(unit: UnitRun, *, calibrate: bool) -> list[tuple[str, StageCost]]:
-    if not unit.sources:
-        if unit.needs_copy:
-            prepare.run(unit)
-        plan_network(unit)
-    for part in unit.parts:
-        plan_network(part)
-        plan_tiles(part)
-    plan_tiles(unit)
-    if calibrate and not unit.sources:
-        calibration.run(unit)
-    costs = [StageCost(**cost) for cost in planned_costs(unit.stage("tiles"))]
-    if not unit.saves_restored:
-        costs = [cost for cost in costs if cost.stage not in ("restore", "shrink")]
-    if "overlap" in unit.digests:
-        more = related_costs(costs, unit.image.shape)
-        costs += [cost for cost in more if cost.stage in unit.digests]
-    return [(unit.name, cost) for cost in costs]
 
 
 def _summed(costs: Mapping[str, StageCost]) -> StageCost:

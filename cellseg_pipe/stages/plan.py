@@ -56,7 +56,7 @@ def plan_network(unit: UnitRun) -> Path:
     if paths.plan.exists():
         return paths.plan
     channels_of(unit)  # refuses a name that is wrong now, not when all is segmented
-    seen, known = seen_as(unit)
+    seen, known, unmeasured = seen_as(unit)
     region = freeze_region(unit, paths, known=known) if unit.is_confined else None
     networks = networks_of(unit.chosen, unit.experiment.resources)
     raw = source_of_image(unit.pixels)
@@ -64,7 +64,7 @@ def plan_network(unit: UnitRun) -> Path:
     source = restored(raw, restoring, networks.restorer)
     network = {k: v for k, v in unit.chosen.settings.items() if k not in CELL_SETTINGS}
     decided = decide(unit, networks.engines, source, settings=network | seen)
-    plan = decided.plan
+    plan = dataclasses.replace(decided.plan, unmeasured=decided.plan.unmeasured or unmeasured)
     if region is not None:
         near = {name: unit.chosen.settings[name] for name in WINDOW_SETTINGS}
         settings = dataclasses.replace(plan.settings, **near)

@@ -121,7 +121,7 @@ def plan_restoring(unit: UnitRun, source: ImageSource, networks: Networks) -> Re
     info = restorer.model.info if restorer else None
     seen = _seen_channels(unit, source, networks.engines[0].architecture.n_inputs)
     plan = make_restore_plan(source, settings, model=info, seen=seen)
-    if not plan.channels:
+    if not (plan.channels or plan.clear):
         log.warning("%s: restore.channels names none that the network sees", unit.name)
     check_same_grid(plan)
     return plan
@@ -224,6 +224,7 @@ def restored_facts(
     facts: dict[str, Any] = {
         "method": restoring.method,
         "channels": [names[c] if names else c for c in restoring.channels],
+        "clear": [names[c] if names else c for c in restoring.clear],
         "n_channels": restoring.n_channels,
         "offset": list(restoring.floors),
     }

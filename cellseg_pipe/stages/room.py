@@ -16,6 +16,7 @@ from cellseg_pipe.cost import StageCost
 from cellseg_pipe.stages._bundle_costs import bundle_costs
 from cellseg_pipe.stages.costs import planned_costs
 from cellseg_pipe.stages.layout import RunLayout, open_stages
+from cellseg_pipe.stages.opened import NotThisMachine
 
 __all__ = ["Room", "check_room", "left_to_do", "refuse", "room_in"]
 
@@ -73,6 +74,10 @@ class Room:
                     " more"
                 )
         return "; ".join(found)
+
+
+class NoRoom(NotThisMachine):
+    """What is to be written does not fit."""
 
 
 def room_in(folder: Path | str) -> Room:
@@ -222,7 +227,7 @@ def refuse(lacks: str, strictness: str) -> None:
         Whether it is refused, or warned of.
     """
     if lacks and strictness == "strict":
-        raise ValueError(
+        raise NoRoom(
             f"the results will not fit: {lacks}. Free that much (cellseg clean lists what can go),"
             " name another output.dir, or set resources.disk to relaxed."
         )

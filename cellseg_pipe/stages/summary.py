@@ -14,7 +14,7 @@ from cellseg_pipe import __version__
 from cellseg_pipe.io.gather import gather_tables
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages import benchmarks
-from cellseg_pipe.stages._run_layout import SMALL, RunLayout, kind_of
+from cellseg_pipe.stages._run_layout import SMALL, RunLayout
 from cellseg_pipe.stages.audit import Incomplete
 
 __all__ = ["SomeFailed", "finish"]
@@ -79,8 +79,8 @@ def _results(layout: RunLayout) -> tuple[dict[str, Any], dict[str, str]]:
     for name in layout.audits:
         paths = layout.audit(name)
         if paths.plan.exists():
-            _check_published(layout, name)
             found[name] = json.loads(paths.plan.read_text())
+            _check_published(layout, name, _stages(layout, name, found[name]))
         elif paths.failed.exists():
             failed[name] = json.loads(paths.failed.read_text())["reason"]
         else:
@@ -90,9 +90,8 @@ def _results(layout: RunLayout) -> tuple[dict[str, Any], dict[str, str]]:
     return found, failed
 
 
-def _check_published(layout: RunLayout, name: str) -> None:
+def _check_published(layout: RunLayout, name: str, stages: list[str]) -> None:
     published = layout.paths.unit(name)
-    stages = _stages(layout, name)
     more = {"sift": published.sifted, "shrink": published.restored}
     for path in (
         published.labels,
@@ -102,38 +101,39 @@ def _check_published(layout: RunLayout, name: str) -> None:
         if not path.exists():
             raise Incomplete(
                 f"{name}: {path} was published and is gone. Remove {layout.audit(name).plan} and"
-                f" {_made_by(layout, name)} and start the run again."
+                f" {_made_by(layout, name, stages)} and start the run again."
             )
 
 
-def _made_by(layout: RunLayout, name: str) -> str:
+def _made_by(layout: RunLayout, name: str, stages: list[str]) -> str:
     """Return the folders without which all stores of a unit are made again."""
     for stage in layout.bundles:
         if name in stage.images:
             return str(layout.files(SMALL, stage.name).root)
-    stages = _stages(layout, name)
     painted = [s for s in stages if s in ("paint", "restore", "shrink") or s.startswith("level")]
     return ", ".join(str(layout.files(name, stage).root) for stage in painted)
 
 
-def _stages(layout: RunLayout, name: str) -> list[str]:
-    """Return the stages of a unit; none of a small image."""
-    return [s.name for s in layout.unit(name).stages] if name in layout.names else []
+def _stages(layout: RunLayout, name: str, facts: dict[str, Any]) -> list[str]:
+    """Return the stages of a unit; none of a small image that was segmented in memory."""
+    if name in layout.names:
+        return [stage.name for stage in layout.unit(name).stages]
+    return list(facts.get("stages", ()))
 
 
 def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
     """Return what results depend on; small images keep it with what was found, and lose it here."""
     plans, large = {}, set(layout.names)
     for name, facts in found.items():
-        plans[name] = (
-            {
-                stage: json.loads(layout.files(name, stage).plan.read_text())
-                for stage in _stages(layout, name)  # those made from others have no plan
-                if kind_of(stage) in ("plan", "tiles")
+        kept: dict[str, Any] = facts.pop("stages", {})
+        of_image = {key: facts.pop(key) for key in DEPENDS_ON if key in facts}
+        if name in large:
+            kept = {
+                stage.name: json.loads(layout.files(name, stage.name).plan.read_text())
+                for stage in layout.unit(name).stages  # those made from others have no plan
+                if stage.kind in ("plan", "tiles")
             }
-            if name in large
-            else {key: facts.pop(key) for key in DEPENDS_ON if key in facts}
-        )
+        plans[name] = of_image or {stage: plan for stage, plan in kept.items() if plan is not None}
     return plans
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from cellseg_pipe.tiles import TilePlan, morton_order
 __all__ = [
     "Frozen",
     "Tiling",
+    "frozen_of",
     "memory_limit",
     "plan_tiles",
     "predicted",
@@ -146,11 +148,28 @@ def read_frozen(paths: StagePaths) -> Frozen:
     Frozen
         The plan.
     """
-    stored = json.loads(paths.plan.read_text())
-    plan = plan_from_json(stored.pop("plan"))
-    if stored["region"] is not None:
-        plan = dataclasses.replace(plan, region=frozen_region(paths))
-    return Frozen(plan, stored)
+    frozen = frozen_of(json.loads(paths.plan.read_text()))
+    if frozen.facts["region"] is None:
+        return frozen
+    plan = dataclasses.replace(frozen.plan, region=frozen_region(paths))
+    return dataclasses.replace(frozen, plan=plan)
+
+
+def frozen_of(stored: Mapping[str, Any]) -> Frozen:
+    """Return what was stored of a unit's windows.
+
+    Parameters
+    ----------
+    stored : mapping
+        As `write_plan` wrote it.
+
+    Returns
+    -------
+    Frozen
+        Without the region.
+    """
+    facts = dict(stored)
+    return Frozen(plan_from_json(facts.pop("plan")), facts)
 
 
 def read_tiling(paths: StagePaths) -> Tiling:

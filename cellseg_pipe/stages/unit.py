@@ -161,9 +161,14 @@ class UnitRun:
         return tuple(given) if given is not None else self.image.spacing_um
 
     @property
+    def n_voxels(self) -> int:
+        """Voxels of the image, of one channel."""
+        return math.prod(self.image.shape)
+
+    @property
     def needs_copy(self) -> bool:
         """Whether the image is large and can only be read as a whole."""
-        n_bytes = math.prod(self.image.shape) * self.image.voxel_bytes
+        n_bytes = self.n_voxels * self.image.voxel_bytes
         return not self.image.in_place and n_bytes > READ_WHOLE_BYTES
 
     @property
@@ -301,7 +306,7 @@ class UnitRun:
     @cached_property
     def batches(self) -> dict[str, int]:
         """Into how many jobs each stage is cut, which the size of the image decides."""
-        voxels = math.prod(self.image.shape)
+        voxels = self.n_voxels
         asked = self.experiment.tiles.batches
         return {
             stage: min(ceil_div(voxels, most), MOST_JOBS)

@@ -1,4 +1,4 @@
-"""Refits the last layer of a model that restores, so that its grey values are those of the light.
+"""Fits what training leaves of a model that restores: its grey values, and which light is clear.
 
 `python config/training/fit_greys.py DATA MODEL[,MODEL..] OUT`
 
@@ -7,7 +7,10 @@ DATA holds the images that config/training/split.csv names: those to tune on, in
 rendered ones are made noisy and restored. The line that brings mean and 99th percentile of what was
 restored to those of the light (each image counts the same, the median over images is taken) goes
 into the last layer's weights. Of several models, each trained on from the one before, weights are
-the mean first: the last one alone restores light better, and cells a little less well.
+the mean first.
+
+Light is clear whose noise lies below the middle (of logarithms) between the noisiest of the images
+to tune on and the least noisy of them at 16 photons: such channels stay as they are.
 """
 
 from __future__ import annotations
@@ -27,13 +30,15 @@ from cellseg_pipe.io.images import read_array
 from cellseg_pipe.kernels import boxes_and_areas, diameter_px
 from cellseg_pipe.nets.checkpoint import Model, load, save
 from cellseg_pipe.nets.restore import restorer_for
+from cellseg_pipe.preprocess import noise_of
 from cellseg_pipe.synth import PRESETS, clear_light
 from cellseg_pipe.training.degrade import as_light, with_photons
 from cellseg_pipe.training.manifest import Pair, read_manifest
 
-LEFT_OUT = ("Usiigaci", "BBBC050")  # no fluorescence; volumes
+VOLUMES, PHASE_CONTRAST = "BBBC050", "Usiigaci"
 PHOTONS = (2.0, 4.0, 16.0, np.inf)
 EVERY = 2  # image, which is enough
+NOISY = 16.0  # photons at which restoring still helps a network that knows clear light
 RENDERED = (("nuclei", 0), ("cells", 0), ("cells", 1))  # preset and channel
 N_RENDERED = 6
 
@@ -54,15 +59,19 @@ def diameter_of(labels: NDArray) -> float:
     return float(np.median(diameter_px(areas, labels.ndim))) if len(areas) else np.nan
 
 
-def real(data: Path) -> Iterator[tuple[NDArray[np.float32], float]]:
-    """Yield light and diameter of the images to tune on."""
-    pairs = [
+def tuned_on(data: Path, *left_out: str) -> list[Pair]:
+    """Return the images to tune on of which one channel is seen."""
+    return [
         pair
         for pair in read_manifest(Path(__file__).with_name("split.csv"))
         if pair.split == "tune" and pair.channels not in ("grey", "hematoxylin")
-        if pair.set not in LEFT_OUT and (data / pair.image).exists()
+        if pair.set not in left_out and (data / pair.image).exists()
     ]
-    for pair in pairs[::EVERY]:
+
+
+def real(data: Path) -> Iterator[tuple[NDArray[np.float32], float]]:
+    """Yield light and diameter of the images to tune on, in fluorescence."""
+    for pair in tuned_on(data, VOLUMES, PHASE_CONTRAST)[::EVERY]:
         px = diameter_of(read_array(data / pair.labels))
         if np.isfinite(px):
             yield light_of(data / pair.image, pair), px
@@ -82,7 +91,7 @@ def line(data: Path, model: Model | Path | str) -> tuple[float, float]:
         for photons in PHOTONS:
             rng = np.random.default_rng(number)
             seen = light if np.isinf(photons) else with_photons(light, photons, rng)
-            found = cs.restore(seen, axes="yx", model=net, diameter_px=px)
+            found = cs.restore(seen, axes="yx", model=net, diameter_px=px, clear_below=0)
             (span,) = found.plan.ranges
             (ours, bright), (mean, brightest) = (
                 (grey.mean(), np.percentile(grey, 99))
@@ -94,6 +103,24 @@ def line(data: Path, model: Model | Path | str) -> tuple[float, float]:
     told = f"{len(lines)} images: light = {slope:.4f} x restored + {intercept:.4f}"
     sys.stdout.write(f"{told}\n")
     return float(slope), float(intercept)
+
+
+def clear_below(data: Path) -> float:
+    """Return the noise, in shares of the range, below which light with cells is clear."""
+    clear, noisy = [], []
+    for number, pair in enumerate(tuned_on(data, VOLUMES)):
+        if not read_array(data / pair.labels).any():  # its range is that of its noise
+            continue
+        light = light_of(data / pair.image, pair)
+        for found, seen in (
+            (clear, light),
+            (noisy, with_photons(light, NOISY, np.random.default_rng(number))),
+        ):
+            low, high = np.percentile(seen, [1, 99])
+            found.append(noise_of([seen[None]])[0] / (high - low))
+    told = f"noise of {len(clear)} images up to {max(clear):.3f}, noisy from {min(noisy):.3f} on"
+    sys.stdout.write(f"{told}\n")
+    return round(float(np.sqrt(max(clear) * min(noisy))), 3)
 
 
 def mean_of(models: list[str]) -> Model:
@@ -114,7 +141,7 @@ def main(data: str, models: str, out: str) -> None:
     with torch.no_grad():
         last.weight.mul_(slope)
         last.bias.mul_(slope).add_(intercept)
-    save(Path(out), loaded.net, loaded.info)
+    save(Path(out), loaded.net, replace(loaded.info, clear_below=clear_below(Path(data))))
     line(Path(data), out)
 
 

@@ -28,8 +28,9 @@ from cellseg_pipe.config import dump, experiment_of
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io.result import open_result
 from cellseg_pipe.io.tables import read_table
-from cellseg_pipe.stages.jobs import finish, jobs_of, run_one
+from cellseg_pipe.stages.jobs import jobs_of
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.named_jobs import finish, run_one
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.synth import PRESETS, render
 

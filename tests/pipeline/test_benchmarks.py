@@ -11,8 +11,9 @@ from cellseg_pipe import site
 from cellseg_pipe.config import load_experiment
 from cellseg_pipe.site import Prices
 from cellseg_pipe.stages import benchmarks
-from cellseg_pipe.stages.jobs import jobs_of, run_one
+from cellseg_pipe.stages.jobs import jobs_of
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.named_jobs import run_one
 from cellseg_pipe.stages.opened import unit_runs
 from tests.pipeline.conftest import scene
 from tests.pipeline.worker import ages, config_of, experiment, run, save_tiff

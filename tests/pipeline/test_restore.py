@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 import cellseg_pipe as cs
 from cellseg_pipe.config import experiment_of
@@ -186,6 +187,20 @@ def test_images_of_any_kind(tmp_path, kind, method):
     )
     run(chosen)
     np.testing.assert_array_equal(published(chosen, "a")[0], whole.labels)
+
+
+@pytest.mark.parametrize("bundle_px", [0, 1 << 20])
+def test_a_clear_image_is_segmented_as_it_is(tmp_path, caplog, bundle_px):
+    chosen = chosen_of(tmp_path, "2d", restoring(tmp_path, "network", clear_below=5.0, save=True))
+    tiles = chosen.tiles.model_copy(update={"bundle_px": bundle_px})
+    run(chosen.model_copy(update={"tiles": tiles}))
+    plain = segment(image_of("2d"), diameter_px=SEEN["2d"][1], reach_px=16, **WINDOWS)
+    np.testing.assert_array_equal(published(chosen, "a")[0], plain.labels)
+    said = summary_of(tmp_path)["a"]["restore"]
+    assert (said["channels"], said["clear"], said["offset"]) == ([], [0], [])
+    assert "channel 0 is clear" in caplog.text and "names none" not in caplog.text
+    stored = cs.open_result(chosen.output.dir).folder / "a" / "restored.ome.zarr"
+    np.testing.assert_array_equal(zarr.open_array(stored / "0", mode="r")[0], image_of("2d"))
 
 
 @pytest.mark.parametrize("bundle_px", [0, 1 << 20])

@@ -11,8 +11,9 @@ import cellseg_pipe as cs
 from cellseg_pipe.engines import process
 from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
-from cellseg_pipe.stages.jobs import all_jobs, finish
+from cellseg_pipe.stages.jobs import all_jobs
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.named_jobs import finish
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.summary import SomeFailed
 from tests.pipeline.conftest import scene

@@ -26,8 +26,9 @@ from cellseg_pipe.io.tables import read_table
 from cellseg_pipe.ledger import Batch, _claims, _crash
 from cellseg_pipe.segmentation.tiled import BLOCK_PX
 from cellseg_pipe.stages import measure, spans, tables
-from cellseg_pipe.stages.jobs import finish, jobs_of, run_one
+from cellseg_pipe.stages.jobs import jobs_of
 from cellseg_pipe.stages.layout import layout_of
+from cellseg_pipe.stages.named_jobs import finish, run_one
 from cellseg_pipe.stages.opened import unit_runs
 from cellseg_pipe.stages.unit import PAINT_PX
 

@@ -269,6 +269,31 @@ def test_a_channel_without_contrast_stays():
     np.testing.assert_array_equal(box_of(source, plan, Box.of((50, 60))), pixels)
 
 
+def test_a_clear_channel_stays_to_the_last_bit(caplog):
+    """By the model's own limit, or by the user's; beside it a noisy one is restored."""
+    rows = np.linspace(0, 900, 90)
+    clear = np.add.outer(rows, np.linspace(0, 80, 110)).astype(np.uint16)
+    source = source_of(np.stack([noisy((1, 90, 110))[0], clear, np.zeros_like(clear)]))
+    knows = replace(info(), clear_below=0.08)
+    cases = (
+        (RestoreSettings(), (0, 2), (1,)),
+        (RestoreSettings(clear_below=0), (0, 1, 2), ()),
+        (RestoreSettings(channels=[1]), (), (1,)),
+        (RestoreSettings(channels=[2, 0], clear_below=9.0, offset=[1.0, 2.0]), (2,), (0,)),
+    )
+    for chosen, channels, still in cases:
+        plan = make_restore_plan(source, chosen, model=knows)
+        assert (plan.channels, plan.clear) == (channels, still)
+        assert len(plan.ranges) == len(channels) and len(plan.floors) in (0, len(channels))
+        assert restore_plan_from_json(restore_plan_to_json(plan)) == plan
+        found = box_of(source, plan, Box.of(plan.out_shape))
+        for channel in still:
+            np.testing.assert_array_equal(found[channel], source.read(Box.of((90, 110)))[channel])
+    assert "channel 1 is clear and stays as it is" in caplog.text
+    assert plan.floors == (1.0,)
+    assert make_restore_plan(source, RestoreSettings(), model=info()).channels == (0, 1, 2)
+
+
 @pytest.mark.parametrize("diameter_px", [None, 33.0, 13.0])
 @pytest.mark.parametrize("shape", [(2, 500, 330), (1, 2, 400, 330)])
 def test_background_that_nobody_acquired_stays_of_one_value(shape, diameter_px):

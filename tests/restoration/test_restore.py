@@ -117,6 +117,20 @@ def test_the_shipped_model_takes_noise_and_keeps_light():
     assert f"`one-click` ({found.model_sha256[:12]})" in page.read_text()
 
 
+def test_the_shipped_model_leaves_clear_light_alone(caplog):
+    light = clear_light(replace(PRESETS["nuclei"], shape=(128, 128), seed=5))[0]
+    image = (4000 * light).astype(np.uint16)
+    ticks = []
+    found = cs.restore(
+        image, diameter_px=18, dtype="input", device="cpu", progress=lambda *at: ticks.append(at)
+    )
+    assert found.plan.clear == (0,) and found.plan.channels == () and ticks == []
+    np.testing.assert_array_equal(found.pixels, image)
+    assert "clear_below: 0 restores it" in caplog.text
+    anyway = cs.restore(image, diameter_px=18, dtype="input", device="cpu", clear_below=0)
+    assert anyway.plan.channels == (0,) and (anyway.pixels != image).any()
+
+
 def test_grey_values_are_finer_than_bf16():
     """An image has more than eight bits, whatever the maps of the network have."""
     image = np.random.default_rng(1).gamma(3.0, 0.3, (64, 64)).astype(np.float32)
