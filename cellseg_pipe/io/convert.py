@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellseg_pipe.geometry import Box, ceil_div
-from cellseg_pipe.io._attributes import MARKER, described, marker_of, set_attribute, to_disk
+from cellseg_pipe.io._attributes import MARKER, marker_of, set_attribute, to_disk
 from cellseg_pipe.io._segments import CACHE_BYTES
 from cellseg_pipe.io.levels import choose_version, chunk_shape, shard_shape
-from cellseg_pipe.io.ngff import ImageMeta, Version, create_image
+from cellseg_pipe.io.ngff import ImageMeta, Version, create_image, show_values
 from cellseg_pipe.io.opening import OpenImage
 from cellseg_pipe.tiles import Grid
 
@@ -81,7 +81,7 @@ def convert(
         made = Path(folder) / out.name
         level = _created(made, image, cut, version=version, stage_hash=stage_hash)
         window = _copied(image, level, cut)
-        _finish(made, image, window, version=version)
+        _finish(made, image, window)
         try:
             os.rename(made, out)
         except OSError:
@@ -193,13 +193,10 @@ def _widened(low: float, high: float, pixels: NDArray[Any]) -> tuple[float, floa
     return min(low, first), max(high, last)
 
 
-def _finish(made: Path, image: OpenImage, window: tuple[float, float], *, version: Version) -> None:
+def _finish(made: Path, image: OpenImage, window: tuple[float, float]) -> None:
     """Write what is known at the end: the range of values, and what was copied."""
     low, high = (int(v) if image.dtype.kind in "biu" else float(v) for v in window)
-    omero = described(made)["omero"]
-    for channel in omero["channels"]:
-        channel["window"] = {"min": low, "max": high, "start": low, "end": high}
-    set_attribute(made, ("ome", "omero") if version == "0.5" else ("omero",), omero)
+    show_values(made, [(low, high)] * image.n_channels)
     set_attribute(made, (MARKER, "source"), image.identity)
     if image.rgb:
         set_attribute(made, (MARKER, "rgb"), value=True)

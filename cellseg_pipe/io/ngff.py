@@ -10,7 +10,14 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cellseg_pipe.io._attributes import MARKER, level_paths, to_disk
+from cellseg_pipe.io._attributes import (
+    MARKER,
+    described,
+    level_paths,
+    ngff_version,
+    set_attribute,
+    to_disk,
+)
 from cellseg_pipe.io._image_meta import ImageMeta, multiscale
 from cellseg_pipe.io.levels import (
     Version,
@@ -33,6 +40,7 @@ __all__ = [
     "create_label_pyramid",
     "create_label_store",
     "create_labels",
+    "show_values",
 ]
 
 ZARR_FORMAT: dict[str, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
@@ -86,6 +94,23 @@ def create_image(
     _describe(group, {"multiscales": scales, "omero": omero}, version)
     _mark(group, meta)
     return levels[0]
+
+
+def show_values(store: Path, ranges: Sequence[tuple[float, float]]) -> None:
+    """Say which grey values of each channel a viewer shows.
+
+    Parameters
+    ----------
+    store : path
+        An image of `create_image`.
+    ranges : sequence of (float, float)
+        Lowest and highest value, per channel; they may be one and the same.
+    """
+    omero = described(store)["omero"]
+    for channel, (low, high) in zip(omero["channels"], ranges, strict=True):
+        high = high if high > low else low + 1
+        channel["window"] = {"min": low, "max": high, "start": low, "end": high}
+    set_attribute(store, ("ome", "omero") if ngff_version(store) == "0.5" else ("omero",), omero)
 
 
 def create_labels(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellseg_pipe.io._attributes import MARKER, level_paths, set_attribute
 from cellseg_pipe.io.files import binary_whole
 from cellseg_pipe.io.levels import choose_version, level_factors
-from cellseg_pipe.io.ngff import ImageMeta, create_image
+from cellseg_pipe.io.ngff import ImageMeta, create_image, show_values
 from cellseg_pipe.io.pyramid import downsample
 from cellseg_pipe.io.reading import Image
 from cellseg_pipe.io.results import folder_whole, write_tiff
@@ -110,13 +110,14 @@ def _write_store(image: Image, path: Path, offset_um: tuple[float, ...] | None) 
         unit="micrometer" if known else None,
     )
     version = choose_version(pixels.shape[1:], ndim, len(pixels))
-    low, high = (pixels.min().item(), pixels.max().item())
+    values = pixels.view(np.uint8) if pixels.dtype == bool else pixels
+    shown = [(channel.min().item(), channel.max().item()) for channel in values]
     with folder_whole(path) as folder:
         create_image(
             folder,
             meta,
             array={"shape": pixels.shape, "dtype": pixels.dtype},
-            value_range=(low, high) if low < high else (0, 1),
+            value_range=(0, 1),
             version=version,
             n_levels=None,
         )
@@ -127,6 +128,7 @@ def _write_store(image: Image, path: Path, offset_um: tuple[float, ...] | None) 
             step = (1, *(f // a for f, a in zip(factor, above, strict=True)))
             pixels, above = _smaller(pixels, step), factor
             group[name][...] = pixels  # type: ignore[index]
+        show_values(folder, shown)
         if image.rgb:
             set_attribute(folder, (MARKER, "rgb"), value=True)
 

@@ -12,14 +12,12 @@ import numpy as np
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.io._attributes import (
     MARKER,
-    described,
     level_paths,
     marker_of,
-    ngff_version,
     set_attribute,
 )
 from cellseg_pipe.io._moving import is_of
-from cellseg_pipe.io.ngff import ImageMeta, create_image_pyramid
+from cellseg_pipe.io.ngff import ImageMeta, create_image_pyramid, show_values
 from cellseg_pipe.io.publish import publish
 from cellseg_pipe.io.pyramid import downsample_shard
 from cellseg_pipe.io.shards import ShardWriter, Written, read_box
@@ -241,12 +239,7 @@ def _finish(unit: UnitRun, store: Path) -> None:
         values = read_box(top, box)
         known = ends.setdefault(box.start[axis], [math.inf, -math.inf])
         known[:] = min(known[0], float(values.min())), max(known[1], float(values.max()))
-    omero = described(store)["omero"]
-    for number, channel in enumerate(omero["channels"]):
-        low, high = ends[number]
-        high = high if high > low else low + 1
-        channel["window"] = {"min": low, "max": high, "start": low, "end": high}
-    set_attribute(store, ("ome", "omero") if ngff_version(store) == "0.5" else ("omero",), omero)
+    show_values(store, [(low, high) for _, (low, high) in sorted(ends.items())])
     if unit.image.rgb:
         set_attribute(store, (MARKER, "rgb"), value=True)
 

@@ -11,10 +11,13 @@ from ome_zarr_models.v04.image_label import ImageLabel
 from PIL import Image as Pictures
 
 from cellseg_pipe.io import results
+from cellseg_pipe.io._attributes import described
 from cellseg_pipe.io.images import pair_files, read_array
+from cellseg_pipe.io.reading import Image
 from cellseg_pipe.io.results import write_flows, write_labels
 from cellseg_pipe.io.seg_npy import write_seg_npy
 from cellseg_pipe.io.tables import read_table, write_table
+from cellseg_pipe.io.writing import write_image
 
 LABELS = np.zeros((40, 50), np.uint32)
 LABELS[3:10, 4:12] = 1
@@ -163,3 +166,16 @@ def test_geojson_is_strict_json(tmp_path):
     write_geojson(tmp_path / "a.geojson", polygons_of(LABELS))
     found = json.loads((tmp_path / "a.geojson").read_text(), parse_constant=pytest.fail)
     assert found["type"] == "FeatureCollection" and len(found["features"]) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, bool])
+def test_each_channel_is_shown_in_its_own_grey_values(tmp_path, dtype):
+    """A bright channel does not make a dim one black; one of a single value can be shown."""
+    pixels = np.zeros((3, 20, 30), dtype)
+    pixels[0, 5:9], pixels[1, 5:9] = 40, 60_000
+    write_image(Image(pixels, "yx", (), None, False, tmp_path / "a"), tmp_path / "a.ome.zarr")
+    channels = described(tmp_path / "a.ome.zarr")["omero"]["channels"]
+    found = [(c["window"]["start"], c["window"]["end"]) for c in channels]
+    bright = (1, 1) if dtype is bool else (40, 60_000)
+    assert found == [(0, bright[0]), (0, bright[1]), (0, 1)]
+    assert all(type(value) in (int, float) for window in found for value in window)

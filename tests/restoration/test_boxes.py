@@ -392,6 +392,9 @@ def test_types_come_back_rounded_and_within_their_limits():
         ("denoise", {"method": "median"}, "none for a filter"),
         ("denoise", {"method": "mean"}, "network, gaussian, median"),
         ("denoise", {"size_px": 4}, "odd number"),
+        ("denoise", {"window_px": 64, "overlap_px": 33}, "at most half of window_px"),
+        ("denoise", {"clear_below": -0.1}, "clear_below needs a number from 0"),
+        ("denoise", {"clear_below": float("nan")}, "clear_below needs a number from 0"),
         ("denoise", {"diameter_px": 0.0}, "above 0"),
     ],
 )
