@@ -100,7 +100,10 @@ def _restore(options: argparse.Namespace) -> int:
         progress=Bar() if sys.stderr.isatty() else None,
     )
     failed = [outcome for outcome in outcomes if not outcome.done]
-    print(f"{len(outcomes) - len(failed)} restored, {len(failed)} failed")
+    clear = sum(outcome.clear for outcome in outcomes)
+    print(f"{len(outcomes) - len(failed) - clear} restored, {len(failed)} failed")
+    if clear:
+        print(f"{clear} clear: copied as they were (--clear-below 0 restores them, too)")
     for outcome in failed:
         print(f"failed: {outcome.text}", file=sys.stderr)
     return 1 if failed else 0

@@ -128,6 +128,8 @@ class ModelInfo:
             raise ValueError(f"a network of {n} inputs needs {n} names, got {channels}.")
         if not (math.isfinite(self.diameter_px) and self.diameter_px > 0):
             raise ValueError(f"diameter_px must be above 0, got {self.diameter_px}.")
+        if not (math.isfinite(self.clear_below) and self.clear_below >= 0):
+            raise ValueError(f"clear_below must be 0 or more, got {self.clear_below}.")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles must ascend within 0 and 100, got {low}, {high}.")

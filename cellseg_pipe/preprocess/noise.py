@@ -12,6 +12,8 @@ from cellseg_pipe.geometry import ceil_div
 
 __all__ = ["noise_of"]
 
+# Every other pixel: neighbours share their noise where an image was enlarged, moved or smoothed.
+STEP_PX = 2
 BLOCK_PX = 16
 # Noise of photons is that of the brightest places; by the very brightest a hot pixel would decide.
 PERCENTILE = 98.0
@@ -26,22 +28,29 @@ def noise_of(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
     Parameters
     ----------
     parts : iterable of float32 array [C, ..., y, x]
-        Boxes of the image; of those of less than three pixels along y or x nothing is known.
+        Boxes of the image; of those of less than five pixels along y or x nothing is known.
 
     Returns
     -------
     float64 array [C]
         Standard deviation in grey values; nan if nothing is known.
     """
-    blocks = [_of_blocks(part) for part in parts if min(part.shape[-2:]) > 2]
+    blocks = [_of_blocks(part) for part in parts if min(part.shape[-2:]) > 2 * STEP_PX]
     if not blocks:
         return np.full(1, np.nan)
-    return np.asarray(np.percentile(np.concatenate(blocks, axis=1), PERCENTILE, axis=1))
+    found = [_of_channel(channel) for channel in np.concatenate(blocks, axis=1)]
+    return np.array(found)
+
+
+def _of_channel(blocks: NDArray[np.float64]) -> float:
+    """Return the noise of a channel; what nobody acquired is of one value and says nothing."""
+    blocks = blocks[blocks > 0]
+    return float(np.percentile(blocks, PERCENTILE)) if len(blocks) else 0.0
 
 
 def _of_blocks(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the noise of each block of about 16 x 16 pixels of a box [C, n blocks]."""
-    rough = np.abs(np.diff(np.diff(pixels.astype(np.float64), 2, axis=-1), 2, axis=-2))
+    rough = np.abs(_bent(_bent(pixels.astype(np.float64), -1), -2))
     sizes = np.ones_like(rough[:1])
     for axis in (-1, -2):
         n = rough.shape[axis]
@@ -49,3 +58,10 @@ def _of_blocks(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
         rough = np.add.reduceat(rough, starts, axis=axis)
         sizes = np.add.reduceat(sizes, starts, axis=axis)
     return np.asarray(TO_SIGMA * (rough / sizes).reshape(len(rough), -1))
+
+
+def _bent(pixels: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return the second difference along an axis, of pixels two steps apart."""
+    moved = np.moveaxis(pixels, axis, 0)
+    bent = moved[: -2 * STEP_PX] - 2 * moved[STEP_PX:-STEP_PX] + moved[2 * STEP_PX :]
+    return np.moveaxis(bent, 0, axis)

@@ -45,6 +45,8 @@ def restored_image(unit: UnitSource) -> ImageSource | None:
     if "restoring" not in facts or unit.image is None:
         return None
     plan = restore_plan_from_json(facts["restoring"])
+    if not plan.channels:
+        return None
     try:
         net = restorer_of_facts(facts, device="cpu")  # a job that writes a page has no GPU
     except CANNOT as error:
@@ -105,6 +107,11 @@ def _words(facts: dict[str, Any]) -> str:
     else:
         name, key = OF_FILTER[facts["method"]]
         text = f"{facts['method']} filter, {name} {short(facts[key])} px"
+    clear = escape(", ".join(map(str, facts.get("clear", ()))))
+    if clear and not facts["channels"]:
+        return f"nothing: what {text} would restore is clear (channels {clear})"
+    if clear:
+        text += f", but for channels {clear}, which are clear"
     if len(facts["channels"]) < facts["n_channels"]:
         text += f", channels {escape(', '.join(map(str, facts['channels'])))}"
     if facts["offset"]:

@@ -23,6 +23,8 @@ from cellseg_pipe.ledger import Corrupt, NotDone, Records
 from cellseg_pipe.paths import RunPaths, StagePaths
 from cellseg_pipe.plot import flow_colors
 from cellseg_pipe.plot.pictures import fitted, probability
+from cellseg_pipe.segmentation.frozen import plan_from_json
+from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
 from cellseg_pipe.stages._run_layout import RunLayout
@@ -123,11 +125,17 @@ class UnitSource:
     @cached_property
     def seen_channels(self) -> list[int]:
         """Channels that the network sees, two at most."""
-        tiling = self.tiling
-        if tiling is None:
+        plan = self.tiling.plan if self.tiling is not None else self._plan_of_small
+        if plan is None:
             return [0]
-        picks = [p.index for p in tiling.plan.picks if p.kind == "channel" and p.index is not None]
+        picks = [p.index for p in plan.picks if p.kind == "channel" and p.index is not None]
         return list(dict.fromkeys(picks))[:2] or [0]
+
+    @property
+    def _plan_of_small(self) -> Plan | None:
+        """What was decided of a small image; None where that is no longer known."""
+        planned = self.planned.get("tiles", self.planned).get("plan")
+        return None if planned is None else plan_from_json(planned)
 
     def labels(self, box: Box, level: int = 0) -> NDArray[np.uint32]:
         """Return the labels of a box.

@@ -229,9 +229,9 @@ def _clear(channels: tuple[int, ...], noise: tuple[float, ...], *, limit: float)
     found = tuple(c for c, level in zip(channels, noise, strict=True) if level < limit)
     for channel, level in zip(channels, noise, strict=True):
         if channel in found:
-            log.warning(
+            log.info(
                 "channel %d is clear and stays as it is: its noise is %.3f of its range, less than"
-                " %.3f (clear_below: 0 restores it)",
+                " %.3f",
                 *(channel, level, limit),
             )
     return found

@@ -66,11 +66,6 @@ class RestoreSettings:
                 raise ValueError(f"{name} needs a number above {low}, got {value}.")
         if self.clear_below is not None and not 0 <= self.clear_below < math.inf:
             raise ValueError(f"clear_below needs a number from 0, got {self.clear_below}.")
-        if 2 * self.overlap_px > self.window_px:
-            raise ValueError(
-                f"overlap_px needs at most half of window_px ({self.window_px}), got"
-                f" {self.overlap_px}."
-            )
         if not isinstance(self.size_px, int | np.integer):
             raise TypeError(f"size_px needs a whole number, got {self.size_px!r}.")
         if self.size_px < 1 or self.size_px % 2 == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ MODEL = "one-click"
 BASE_BYTES = 300_000_000  # libraries and compiled loops
 STEPS = 4  # arrays of float32 that are held at once on the network's grid
 RESULT_BYTES = 24  # of each value of the result: float32, and float64 twice where it is rounded
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,11 @@ def restore(
     )
     info = engine.model.info if engine else None
     plan = make_restore_plan(source, chosen, model=info)
+    if plan.clear:
+        log.warning(
+            "channels %s are clear and stay as they are; clear_below 0 restores them",
+            ", ".join(map(str, plan.clear)),
+        )
     _check_memory(plan)
     found = _pixels(source, plan, engine, progress=progress, threads=threads)
     result = as_type(found, np.float32 if dtype == "float32" else pixels.dtype)

@@ -8,7 +8,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cellseg_pipe.io.wkb import Outlines
 from cellseg_pipe.kernels import iou_of, overlap_pairs
 from cellseg_pipe.ledger import LedgerError, Records, write_whole
 from cellseg_pipe.ledger._files import explained
-from cellseg_pipe.paths import IMAGES, RunPaths
+from cellseg_pipe.paths import IMAGES, RunPaths, StagePaths
 from cellseg_pipe.segmentation.plan import Plan
 from cellseg_pipe.segmentation.predict import on_walked_grid
 from cellseg_pipe.segmentation.stored import stored_records
@@ -59,6 +59,7 @@ __all__ = [
     "Incomplete",
     "Results",
     "described",
+    "forget_bundles",
     "publish_results",
     "run",
     "withdraw",
@@ -210,6 +211,7 @@ def withdraw_unit(unit: UnitRun) -> None:
     unit : UnitRun
         The unit; what is said of the run is gone.
     """
+    forget_bundles(unit.run, {unit.name: unit.stage("audit").digest})
     published, digest = unit.run.unit(unit.name), unit.stage("paint").digest
     said = list(published.scratch.glob("audit-*/audit.json"))
     replaced = (marker_of(published.labels) or {}).get("stage_hash")
@@ -225,15 +227,31 @@ def withdraw_unit(unit: UnitRun) -> None:
             remove(folder)
     withdraw_sifted(unit)
     withdraw_restored(unit)
-    _withdraw_bundles(unit)
 
 
-def _withdraw_bundles(unit: UnitRun) -> None:
-    """Forget the jobs that gave this image other results among those of many small ones."""
-    mine = unit.stage("audit").digest
-    for file in unit.run.unit(SMALL).scratch.glob(f"{BUNDLE}*-*/{IMAGES}"):
+def forget_bundles(
+    run: RunPaths, digests: Mapping[str, str], *, but: StagePaths | None = None
+) -> None:
+    """Forget the jobs that gave images other results among those of many small ones.
+
+    Parameters
+    ----------
+    run : RunPaths
+        The run.
+    digests : mapping
+        By name of the unit, the hash of results that stay; those of every other hash will go.
+    but : StagePaths, optional
+        The job that does it. With it all other jobs are forgotten that name one of the units.
+    """
+    for file in run.unit(SMALL).scratch.glob(f"{BUNDLE}*-*/{IMAGES}"):
         with contextlib.suppress(FileNotFoundError):  # another job was faster
-            if _digests_in(file).get(unit.name, mine) != mine:
+            known = _digests_in(file)
+            changed = any(known.get(name, mine) != mine for name, mine in digests.items())
+            named = (
+                but is not None and file.parent != but.root and not known.keys().isdisjoint(digests)
+            )
+            if changed or named:
+                remove(file.parent / "done")  # first: what is left of it is not done
                 remove(file.parent)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from cellseg_pipe import __version__
 from cellseg_pipe.config import Experiment, Unit, units_of
-from cellseg_pipe.ledger import open_batch, write_whole
+from cellseg_pipe.ledger import Corrupt, Stopped, open_batch, write_whole
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.restoration import restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
-from cellseg_pipe.stages.audit import withdraw_run
+from cellseg_pipe.stages.audit import Incomplete, forget_bundles, withdraw_run
 from cellseg_pipe.stages.networks import (
     Networks,
     checked_networks,
@@ -25,7 +25,13 @@ from cellseg_pipe.stages.networks import (
     numerics_of,
 )
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
-from cellseg_pipe.stages.staged import needs_stages, plan_staged, run_staged
+from cellseg_pipe.stages.staged import (
+    clear_stages,
+    needs_stages,
+    plan_staged,
+    run_staged,
+    with_plans,
+)
 from cellseg_pipe.stages.tiling import frozen_of, write_plan
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.whole import publish_whole, segment_whole
@@ -61,7 +67,11 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
     known = {unit.name: unit for unit in units_of(experiment)}
     largest = layout.unit(SMALL).stage(PLAN).images
     names = dict.fromkeys((*largest, *(n for stage in layout.bundles for n in stage.images)))
+    missing = {known[name].target for name in names if not known[name].sources}
+    found: dict[str, Any] | None = None
     for several in _images(known[name] for name in names):
+        if missing.isdisjoint(unit.target for unit in several):
+            continue
         try:
             units = [open_unit(experiment, unit) for unit in several]
             facts = plan_staged(units) if needs_stages(units) else _timed(units)
@@ -71,9 +81,16 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
             log.warning("%s: %s", several[0].image.name, error)
             last = error
             continue
-        write_plan(file, facts)
-        return file
-    raise last
+        # Of an image one target may be impossible, which another one has.
+        networks = facts["networks"] | (found["networks"] if found else {})
+        found = (found or facts) | {"networks": networks}
+        missing -= networks.keys()
+        if not missing:
+            break
+    if found is None:
+        raise last
+    write_plan(file, found)
+    return file
 
 
 def _images(units: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -130,6 +147,8 @@ class _Loading:
 
     def load(self, target: str) -> Networks:
         """Return the networks of a target."""
+        if target not in self._planned:
+            raise ValueError(f"target {target} could be planned of no image. Start the run again.")
         if target not in self._loaded:
             frozen = frozen_of(self._planned[target])
             self._loaded[target] = checked_networks(
@@ -169,14 +188,17 @@ def run(
         kills = _kills(files)
         images = list(_images(known[name] for name in stage.images))
         keys = {name: key for key, name in enumerate(stage.images)}
-        # What a job was killed at comes last: it may have been no fault of the image.
-        for several in sorted(images, key=lambda units: kills.get(str(units[0].image.name), 0)):
-            names = [unit.name for unit in several]
-            if not set(work.missing).isdisjoint(keys[name] for name in names):
+        try:
+            # What a job was killed at comes last: it may have been no fault of the image.
+            for several in sorted(images, key=lambda units: kills.get(str(units[0].image.name), 0)):
+                names = [unit.name for unit in several]
+                if set(work.missing).isdisjoint(keys[name] for name in names):
+                    continue
                 began, image = time.monotonic(), str(several[0].image.name)
                 files.trying.write_text(json.dumps({"at": image, "kills": kills}))
                 audits = [layout.audit(name) for name in names]
                 if kills.get(image, 0) < MOST_KILLS:
+                    forget_bundles(layout.paths, {name: digests[name] for name in names}, but=files)
                     infos = _one(experiment, several, nets, audits=audits, threads=threads)
                 else:
                     infos = _failed(audits, KILLED)
@@ -184,6 +206,9 @@ def run(
                     if keys[name] in work.missing:
                         work.add(keys[name], b"", info=info)
                 log.info("%s: %s in %.2f s", image, infos, time.monotonic() - began)
+        except (KeyboardInterrupt, Stopped):  # it was told to, at whatever image
+            files.trying.write_text(json.dumps({"at": "", "kills": kills}))
+            raise
         files.trying.unlink(missing_ok=True)
         work.finish()
 
@@ -207,6 +232,7 @@ def _one(
     threads: int | None,
 ) -> list[dict[str, Any]]:
     """Segment an image for all its targets, unless that is done; say what came of each."""
+    units: list[UnitRun] = []
     try:
         units = [open_unit(experiment, unit) for unit in several]
         if needs_stages(units):
@@ -214,9 +240,14 @@ def _one(
             other = next((networks.other for networks in own if networks.other), "")
             found = run_staged(units, numerics_of_job=other, threads=threads)
             return [{"n_cells": facts["n_cells"]} for facts in found.values()]
-    except FAILURES as error:
+    except (*FAILURES, Corrupt, Incomplete) as error:
         if not is_of_image(error):
             raise
+        for unit, audit in zip(units, audits, strict=False):
+            if audit.plan.exists():  # it was finished before another one failed
+                with_plans(unit)
+        for unit in units:  # what is there may be what is wrong
+            clear_stages(unit)
         return _failed(audits, error)
     return [
         _in_memory(unit, nets.load(unit.unit.target), audit=audit, threads=threads)
@@ -242,9 +273,10 @@ def _in_memory(
 
 
 def _failed(audits: list[StagePaths], error: Exception) -> list[dict[str, Any]]:
-    """Note why the units of an image could not be finished."""
+    """Note why those units of an image could not be finished that are not."""
     for audit in audits:
-        note_failure(audit, error)
+        if not audit.plan.exists():
+            note_failure(audit, error)
     return [{"failed": str(error)}] * len(audits)
 
 

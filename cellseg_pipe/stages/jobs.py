@@ -34,6 +34,7 @@ from cellseg_pipe.stages.unit import UnitRun
 __all__ = [
     "Job",
     "all_jobs",
+    "do_job",
     "jobs_of",
     "open_jobs",
     "run_job",
@@ -206,9 +207,29 @@ def run_job(
     since : Usage, optional
         From when on it is measured; by default from now.
     """
-    work = _work(unit, stage, batch=batch, threads=threads)
     with recorded(unit.stage(stage), batch, threads=threads, since=since):
-        past_failures(work, unit.stage(stage), batch)
+        do_job(unit, stage, batch=batch, threads=threads)
+        if stage == "tiles":  # what will not fit is refused before the long work
+            with contextlib.suppress(FileNotFoundError):  # a script's jobs have no run around them
+                room.check_room(read_layout(unit.run.root))
+
+
+def do_job(unit: UnitRun, stage: str, *, batch: int, threads: int | None = None) -> None:
+    """Do one job as a part of another one, which writes down what it took.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit.
+    stage : str
+        Name of the stage.
+    batch : int
+        Which batch.
+    threads : int, optional
+        Threads to use.
+    """
+    work = _work(unit, stage, batch=batch, threads=threads)
+    past_failures(work, unit.stage(stage), batch)
 
 
 def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Callable[[], object]:
@@ -225,7 +246,7 @@ def _work(unit: UnitRun, stage: str, *, batch: int, threads: int | None) -> Call
             threads=threads,
             numerics=unit.experiment.resources.numerics,
         ),
-        "tiles": lambda: _tiles(unit),
+        "tiles": lambda: made.plan_tiles(unit),
         "masks": lambda: masks.run(
             at("tiles"), at("predict"), at("masks"), batch=batch, threads=threads
         ),
@@ -266,10 +287,3 @@ def _number(unit: UnitRun) -> None:
         seams_paths=unit.stage("seams"),
         seam_iou=unit.experiment.stitch.seam_iou,
     )
-
-
-def _tiles(unit: UnitRun) -> None:
-    """Plan the tiles, and refuse what will not fit before the long work."""
-    made.plan_tiles(unit)
-    with contextlib.suppress(FileNotFoundError):  # a script's jobs have no run around them
-        room.check_room(read_layout(unit.run.root))

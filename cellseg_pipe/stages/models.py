@@ -52,6 +52,8 @@ def _about_use(model: Model) -> list[tuple[str, str]]:
     low, high = info.percentiles
     labels = info.labels_diameter_px
     window = f"{info.window_px} px" if info.window_px else ""
+    below = f"below noise of {info.clear_below:g} of the range, which stays as it is"
+    clear = below if info.clear_below else "restored, too"
     return [
         ("name", info.name),
         ("task", info.task),
@@ -65,6 +67,7 @@ def _about_use(model: Model) -> list[tuple[str, str]]:
         ("size regression", "yes" if model.size else "no"),
         ("percentiles", f"{low:g} to {high:g}"),
         ("window", window),
+        *([("restores", info.restores), ("clear", clear)] if info.task == "restoration" else []),
     ]
 
 

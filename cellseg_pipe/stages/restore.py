@@ -55,12 +55,15 @@ class RestoreOutcome:
     text : str
         A line for the user.
     done : bool
-        Whether it was restored.
+        Whether its result is there.
+    clear : bool
+        Whether that is the image as it was, as there was nothing to restore.
     """
 
     job: RestoreJob
     text: str
     done: bool
+    clear: bool = False
 
 
 def restore_jobs(
@@ -242,12 +245,14 @@ def _one(
         )
     job.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(result, job.out, offset_um=_place(image, found, spacing_um))
-    seconds = time.monotonic() - began
+    seconds, stays = time.monotonic() - began, bool(found.plan.clear) and not found.plan.channels
     text = f"{job.image.name}: {found.plan.method}, {_shape(image.shape)}"
     if found.plan.out_shape != tuple(image.shape):
         text += f" to {_shape(found.plan.out_shape)}"
     text += f" px, {len(found.plan.channels)} of {image.n_channels} channels, {seconds:.1f} s"
-    return RestoreOutcome(job, text, done=True)
+    if found.plan.clear:
+        text += f"; clear and as before: {', '.join(map(str, found.plan.clear))}"
+    return RestoreOutcome(job, text, done=True, clear=stays)
 
 
 def _few_values(pixels: NDArray[Any]) -> int | None:

@@ -123,6 +123,11 @@ def plan_restoring(unit: UnitRun, source: ImageSource, networks: Networks) -> Re
     plan = make_restore_plan(source, settings, model=info, seen=seen)
     if not (plan.channels or plan.clear):
         log.warning("%s: restore.channels names none that the network sees", unit.name)
+    if plan.clear:
+        log.warning(
+            "%s: channels %s are clear and are not restored; restore.clear_below: 0 restores them",
+            *(unit.name, ", ".join(map(str, plan.clear))),
+        )
     check_same_grid(plan)
     return plan
 

@@ -16,11 +16,11 @@ from cellseg_pipe.cost import StageCost
 from cellseg_pipe.io._moving import remove
 from cellseg_pipe.ledger import write_whole
 from cellseg_pipe.stages._run_layout import kind_of
-from cellseg_pipe.stages.jobs import jobs_of, open_jobs, run_job
+from cellseg_pipe.stages.jobs import do_job, jobs_of, open_jobs
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.unit_costs import costs_of
 
-__all__ = ["needs_stages", "plan_staged", "run_staged"]
+__all__ = ["clear_stages", "needs_stages", "plan_staged", "run_staged", "with_plans"]
 
 JOB_S = 0.01  # of a job inside another one: it opens files, and leaves marks
 
@@ -75,7 +75,7 @@ def plan_staged(units: Sequence[UnitRun]) -> dict[str, Any]:
 def run_staged(
     units: Sequence[UnitRun], *, numerics_of_job: str = "", threads: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Do what is missing of the units of an image, and remove what only stages needed.
+    """Do what is missing of the units of an image, and remove what only its stages needed.
 
     Parameters
     ----------
@@ -92,26 +92,42 @@ def run_staged(
         What `summary.json` says of each unit, by its name.
     """
     audits = [unit.stage("audit").plan for unit in units]
-    if not all(audit.exists() for audit in audits):
+    done = all(audit.exists() for audit in audits)
+    # Jobs of the image's own may have finished it, and keep its windows for other settings.
+    ours = not done or any("stages" in json.loads(audit.read_text()) for audit in audits)
+    if not done:
         for audit in audits:  # one may be needed by another, and have lost its records
             audit.unlink(missing_ok=True)
         for unit, job in open_jobs(units):
-            run_job(unit, job.stage, batch=job.batch, threads=threads)
-    found = {unit.name: _with_plans(unit, numerics_of_job) for unit in units}
-    for unit in units:
-        _clear(unit)
+            do_job(unit, job.stage, batch=job.batch, threads=threads)
+    found = {unit.name: with_plans(unit, numerics_of_job) for unit in units}
+    for unit in units if ours else ():
+        clear_stages(unit)
     return found
 
 
-def _with_plans(unit: UnitRun, numerics_of_job: str) -> dict[str, Any]:
-    """Return what was found of a unit, with the plans that its stages made: these will go."""
+def with_plans(unit: UnitRun, numerics_of_job: str = "") -> dict[str, Any]:
+    """Return what was found of a unit, with the plans that its stages made: these will go.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; it is finished.
+    numerics_of_job : str
+        How this machine computes, if that is not as the plan's did.
+
+    Returns
+    -------
+    dict
+        What `summary.json` says of it, and `stages`.
+    """
     audit = unit.stage("audit").plan
     found: dict[str, Any] = json.loads(audit.read_text())
     if "stages" in found:
         return found
     found["stages"] = {
         job.stage: json.loads(job.output.read_text())
-        if kind_of(job.stage) in ("plan", "tiles")
+        if kind_of(job.stage) in ("plan", "tiles") and job.output.exists()
         else None
         for job in jobs_of(unit)
     }
@@ -122,10 +138,17 @@ def _with_plans(unit: UnitRun, numerics_of_job: str) -> dict[str, Any]:
     return found
 
 
-def _clear(unit: UnitRun) -> None:
-    """Remove the stages of a unit, each with one step: a part of one would be taken for all."""
+def clear_stages(unit: UnitRun) -> None:
+    """Remove the stages of a unit, each with one step: a part of one would be taken for all.
+
+    Parameters
+    ----------
+    unit : UnitRun
+        The unit; what says what was found of it stays.
+    """
     scratch = unit.run.unit(unit.name).scratch
-    for folder in [path for path in scratch.iterdir() if path.is_dir()]:
+    folders = [path for path in scratch.iterdir() if path.is_dir()] if scratch.exists() else []
+    for folder in folders:
         if folder.name.startswith("audit-"):
             continue
         aside = folder

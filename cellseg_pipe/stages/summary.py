@@ -125,15 +125,17 @@ def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
     """Return what results depend on; small images keep it with what was found, and lose it here."""
     plans, large = {}, set(layout.names)
     for name, facts in found.items():
-        kept: dict[str, Any] = facts.pop("stages", {})
         of_image = {key: facts.pop(key) for key in DEPENDS_ON if key in facts}
-        if name in large:
-            kept = {
-                stage.name: json.loads(layout.files(name, stage.name).plan.read_text())
+        stages: dict[str, Any] = facts.pop("stages", {})
+        of_stages = {stage: plan for stage, plan in stages.items() if plan is not None}
+        if name in large and not (of_image or of_stages):  # else an earlier job was of many
+            files = {
+                stage.name: layout.files(name, stage.name).plan
                 for stage in layout.unit(name).stages  # those made from others have no plan
                 if stage.kind in ("plan", "tiles")
             }
-        plans[name] = of_image or {stage: plan for stage, plan in kept.items() if plan is not None}
+            of_stages = {stage: json.loads(file.read_text()) for stage, file in files.items()}
+        plans[name] = of_image or of_stages
     return plans
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cellseg_pipe.engines import process
-from cellseg_pipe.stages import bundle, forecast, staged
+from cellseg_pipe.ledger import Corrupt, Stopped
+from cellseg_pipe.stages import bundle, forecast, opened, staged
 from cellseg_pipe.stages.layout import lay_out, layout_of, open_stages
 from cellseg_pipe.stages.room import NoRoom
 from cellseg_pipe.stages.summary import Incomplete, SomeFailed
@@ -140,7 +141,7 @@ def test_killed_runs_end_as_others(folder, tmp_path, site):
     assert stages_left(chosen) == set()
 
 
-@pytest.mark.parametrize("step", ["_with_plans", "_clear"])
+@pytest.mark.parametrize("step", ["with_plans", "clear_stages"])
 def test_a_job_that_ends_while_it_tidies_up_goes_on(folder, monkeypatch, step):
     calm, chosen = (chosen_of(folder, out, **RELATED) for out in ("calm", "out"))
     run(calm)
@@ -212,11 +213,108 @@ def test_an_image_that_kills_its_job_is_left_out(folder, monkeypatch):
     assert set(failed) == {"b-nuclei", "b-cells", "b-cytoplasm"}
 
 
+def test_a_job_that_is_told_to_stop_blames_no_image(folder, monkeypatch):
+    real = bundle._one
+
+    def stopping(experiment, units, *rest, **more):
+        if units[0].image.name == "c":
+            raise Stopped("the queue wants the node")
+        return real(experiment, units, *rest, **more)
+
+    monkeypatch.setattr(bundle, "_one", stopping)
+    chosen = chosen_of(folder, "out", **RELATED)
+    for _ in range(bundle.MOST_KILLS + 1):
+        with pytest.raises(Stopped):
+            run(chosen)
+    monkeypatch.undo()
+    run(chosen)
+    assert len(said_of(chosen)) == 9
+
+
+def test_a_change_that_was_cut_short_and_taken_back(folder, monkeypatch):
+    """The audit of a target that the change does not touch is redone; the first run knows."""
+    first = chosen_of(folder, "out", targets=GROWN)
+    far = {**GROWN, "cells": {**GROWN["cells"], "expand_px": 7.0}}
+    other = chosen_of(folder, "out", targets=far)
+    run(first)
+    wanted = published_in(first)
+
+    def killed(*_, **__):
+        raise SystemExit("as if the process were killed")
+
+    monkeypatch.setattr(staged, "do_job", killed)
+    with pytest.raises(SystemExit):
+        run(other)
+    monkeypatch.undo()
+    run(first)
+    assert published_in(first) == wanted
+    run(other)
+    run(first)
+    assert published_in(first) == wanted
+
+
+def test_images_that_get_jobs_of_their_own_keep_their_results(folder):
+    together = chosen_of(folder, "out", **RELATED)
+    run(together)
+    wanted, plans = published_in(together), plans_of(together)
+    alone = chosen_of(folder, "out", 0, **RELATED)
+    assert run(alone) == []
+    assert published_in(alone) == wanted and plans_of(alone) == plans
+    other = chosen_of(
+        folder, "out", 0, **{**RELATED, "segment": {"reach_px": 14, "min_size_px": 150}}
+    )
+    run(other)
+    kept = stages_left(other)
+    assert len(kept) > 5
+    run(chosen_of(folder, "out", **{**RELATED, "segment": {"reach_px": 14, "min_size_px": 150}}))
+    assert stages_left(other) == kept  # windows that jobs of their own made serve again
+
+
+def test_a_target_that_the_largest_image_cannot_have(folder, monkeypatch):
+    """Its networks are planned by the next image; a related target that is missing is said."""
+    real = opened.check_restoring
+
+    def picky(unit):
+        if unit.name == "a-nuclei":
+            raise ValueError("a is none for nuclei")
+        real(unit)
+
+    monkeypatch.setattr(opened, "check_restoring", picky)
+    chosen = chosen_of(folder, "out", **RELATED)
+    with pytest.raises(SomeFailed):
+        run(chosen)
+    failed = json.loads((Path(chosen.output.dir) / "failed.json").read_text())
+    assert {name.partition("-")[0] for name in failed} == {"a"}
+    assert {name.partition("-")[0] for name in said_of(chosen)} == {"b", "c"}
+    monkeypatch.undo()
+    run(chosen)
+    assert len(said_of(chosen)) == 9 and stages_left(chosen) == set()
+
+
+def test_scratch_that_is_damaged_fails_its_image_alone_and_is_made_anew(folder, monkeypatch):
+    real = staged.do_job
+
+    def spoiled(unit, stage, **said):
+        if stage == "paint" and unit.unit.image.name == "b":
+            raise Corrupt("a record is damaged")
+        real(unit, stage, **said)
+
+    monkeypatch.setattr(staged, "do_job", spoiled)
+    chosen = chosen_of(folder, "out", **RELATED)
+    with pytest.raises(SomeFailed, match="a record is damaged"):
+        run(chosen)
+    assert {name.partition("-")[0] for name in said_of(chosen)} == {"a", "c"}
+    assert stages_left(chosen) == set()
+    monkeypatch.undo()
+    run(chosen)
+    assert len(said_of(chosen)) == 9
+
+
 def test_a_disk_that_is_full_is_no_bad_image(folder, monkeypatch):
     def no_room(*_, **__):
         raise NoRoom("the results will not fit")
 
-    monkeypatch.setattr(staged, "run_job", no_room)
+    monkeypatch.setattr(staged, "do_job", no_room)
     chosen = chosen_of(folder, "out", **RELATED)
     with pytest.raises(NoRoom):
         run(chosen)
@@ -247,7 +345,8 @@ def test_time_and_memory_are_told_before(folder, tmp_path):
     assert 2e8 < cost.memory_bytes < 3e9 and 0.1 < cost.seconds < 60
     run(chosen)
     took = json.loads((Path(chosen.output.dir) / "summary.json").read_text())["resources"]
-    assert set(took["stages"]) == {"bundle"}
+    assert set(took["stages"]) == {"bundle"} and 0.2 < took["stages"]["bundle"]["peak_memory_gb"]
+    assert not list(Path(chosen.output.dir, "logs").glob("[abc]-*"))
     assert (
         took["stages"]["bundle"]["peak_memory_gb"] < took["stages"]["bundle"]["predicted_memory_gb"]
     )

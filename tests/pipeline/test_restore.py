@@ -198,7 +198,7 @@ def test_a_clear_image_is_segmented_as_it_is(tmp_path, caplog, bundle_px):
     np.testing.assert_array_equal(published(chosen, "a")[0], plain.labels)
     said = summary_of(tmp_path)["a"]["restore"]
     assert (said["channels"], said["clear"], said["offset"]) == ([], [0], [])
-    assert "channel 0 is clear" in caplog.text and "names none" not in caplog.text
+    assert "a: channels 0 are clear" in caplog.text and "names none" not in caplog.text
     stored = cs.open_result(chosen.output.dir).folder / "a" / "restored.ome.zarr"
     np.testing.assert_array_equal(zarr.open_array(stored / "0", mode="r")[0], image_of("2d"))
 

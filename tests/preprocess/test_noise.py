@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cellseg_pipe.geometry import Box
 from cellseg_pipe.preprocess import noise_of, sample_boxes
@@ -40,7 +41,19 @@ def test_light_itself_has_none(preset):
     assert noise_of([few])[0] > 0.1 * spread
 
 
+def test_noise_that_neighbours_share_is_seen():
+    """Of an image that was enlarged; and where most of a canvas was never acquired."""
+    light = clear_light(PRESETS["nuclei"])[0][:256, :256].clip(0)
+    few = np.random.default_rng(0).poisson(light * 2).astype(np.float32) / 2
+    large = ndimage.zoom(few, 2, order=1)
+    assert noise_of([large[None]])[0] > 0.4 * noise_of([few[None]])[0]
+    canvas = np.zeros((1, 2048, 2048), np.float32)
+    canvas[0, :256, :256] = few
+    assert noise_of([canvas])[0] == pytest.approx(noise_of([few[None]])[0], rel=0.1)
+    assert noise_of([canvas * 0]) == [0.0]
+
+
 def test_what_is_too_small_tells_nothing():
-    assert np.isnan(noise_of([np.zeros((1, 2, 50), np.float32)])).all()
-    assert noise_of([np.zeros((1, 2, 50), np.float32), np.ones((1, 3, 3), np.float32)]) == [0.0]
-    assert noise_of([GREY[None][(slice(None), *Box((0, 0), (3, 200)).slices)]]) < 1e-4
+    assert np.isnan(noise_of([np.zeros((1, 4, 50), np.float32)])).all()
+    assert noise_of([np.zeros((1, 4, 50), np.float32), np.ones((1, 5, 5), np.float32)]) == [0.0]
+    assert noise_of([GREY[None][(slice(None), *Box((0, 0), (5, 200)).slices)]]) < 1e-4

@@ -126,7 +126,7 @@ def test_the_shipped_model_leaves_clear_light_alone(caplog):
     )
     assert found.plan.clear == (0,) and found.plan.channels == () and ticks == []
     np.testing.assert_array_equal(found.pixels, image)
-    assert "clear_below: 0 restores it" in caplog.text
+    assert "clear_below 0 restores them" in caplog.text
     anyway = cs.restore(image, diameter_px=18, dtype="input", device="cpu", clear_below=0)
     assert anyway.plan.channels == (0,) and (anyway.pixels != image).any()
 
