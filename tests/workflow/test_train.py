@@ -148,6 +148,20 @@ def killed_midway(config, out):
     return job
 
 
+def test_a_network_that_restores_is_trained_too(tmp_path):
+    config = training(tmp_path, restore={"kind": "denoise", "segmenter": str(runs.TINY)})
+    said = yaml.safe_load(config.read_text())
+    del said["network"]["channels"]  # one goes in, one comes out
+    config.write_text(yaml.safe_dump(said, sort_keys=False))
+    done = start(config, "train", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    info = load(tmp_path / "run" / "best.safetensors").info
+    assert (info.task, info.restores, info.clear_below) == ("restoration", "denoise", 0.0)
+    (log,) = (tmp_path / "run" / "logs").glob("train-*.log")
+    assert "perceptual" in log.read_text()
+    assert "Nothing to be done" in start(config, cwd=tmp_path).stdout
+
+
 def test_a_killed_training_goes_on_with_the_same_command(tmp_path):
     steps = {"steps": 100, "checkpoint_every": 10, "evaluate_every": 100}
     config, out = training(tmp_path, recipe=steps), tmp_path / "run"
