@@ -207,8 +207,9 @@ def run_job(
     since : Usage, optional
         From when on it is measured; by default from now.
     """
+    work = _work(unit, stage, batch=batch, threads=threads)
     with recorded(unit.stage(stage), batch, threads=threads, since=since):
-        do_job(unit, stage, batch=batch, threads=threads)
+        past_failures(work, unit.stage(stage), batch)
         if stage == "tiles":  # what will not fit is refused before the long work
             with contextlib.suppress(FileNotFoundError):  # a script's jobs have no run around them
                 room.check_room(read_layout(unit.run.root))
