@@ -449,20 +449,21 @@ def bundle_cost(stage: str, *, n_images: int, voxels: int, timed: Mapping[str, f
     n_images, voxels : int
         How many there are, and what they have together.
     timed : mapping
-        Of the largest one: `voxels`, `seconds`, `memory_bytes`.
+        Of the largest one: `voxels`, `seconds`, `memory_bytes`, `kept_bytes`.
 
     Returns
     -------
     StageCost
         Of one job.
     """
+    kept = timed.get("kept_bytes", 0) / timed["voxels"]  # beside labels
     return StageCost(
         stage=stage,
         n_tiles=n_images,
         n_jobs=1,
         memory_bytes=int(timed["memory_bytes"]),
         seconds=voxels * timed["seconds"] / timed["voxels"] + n_images * IMAGE_S,
-        disk_bytes=round(STORED_BYTES * voxels) + n_images * IMAGE_BYTES,
+        disk_bytes=round((STORED_BYTES + kept) * voxels) + n_images * IMAGE_BYTES,
         n_files=n_images * IMAGE_FILES + FILES_PER_JOB,
     )
 

@@ -20,6 +20,7 @@ from cellseg_pipe.stages.named_jobs import bundle_jobs, finish, run_bundle
 from cellseg_pipe.stages.on_finish import told
 from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
 from cellseg_pipe.stages.room import check_room
+from cellseg_pipe.stages.staged import together
 from cellseg_pipe.stages.unit import UnitRun
 
 __all__ = ["run"]
@@ -60,7 +61,7 @@ def run(
         found, large = with_images(experiment), set(layout.names)
         wanted = (unit for unit in units_of(found) if unit.name in large)
         for _, of_image in itertools.groupby(wanted, key=lambda unit: unit.image.name):
-            for several in _together(found, list(of_image)):
+            for several in together(found, list(of_image)):
                 _run_units(layout, found, several, on_job=on_job, threads=threads)
         for job in bundle_jobs(layout):
             if not job.output.exists():
@@ -68,14 +69,6 @@ def run(
         finish(layout.config)
         score(experiment, layout)
     return paths
-
-
-def _together(experiment: Experiment, of_image: list[Unit]) -> list[list[Unit]]:
-    """Return which units of an image need each other: all, or each only itself."""
-    grown = any(target.expand is not None for target in experiment.targets.values())
-    if grown or experiment.relate is not None:
-        return [of_image]
-    return [[unit] for unit in of_image]
 
 
 def _run_units(

@@ -251,8 +251,9 @@ def forget_bundles(
                 but is not None and file.parent != but.root and not known.keys().isdisjoint(digests)
             )
             if changed or named:
-                remove(file.parent / "done")  # first: what is left of it is not done
-                remove(file.parent)
+                aside = file.parent.with_name(f".old-{file.parent.name}-{os.getpid()}")
+                os.rename(file.parent, aside)  # in one step: a part of it would be taken up
+                remove(aside)
 
 
 @functools.cache

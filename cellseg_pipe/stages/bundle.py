@@ -12,12 +12,12 @@ from typing import Any
 
 from cellseg_pipe import __version__
 from cellseg_pipe.config import Experiment, Unit, units_of
-from cellseg_pipe.ledger import Corrupt, Stopped, open_batch, write_whole
+from cellseg_pipe.ledger import Fenced, Held, LedgerError, Stopped, open_batch, write_whole
 from cellseg_pipe.paths import StagePaths
 from cellseg_pipe.restoration import restore_plan_to_json
 from cellseg_pipe.segmentation.frozen import plan_to_json
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, RunLayout
-from cellseg_pipe.stages.audit import Incomplete, forget_bundles, withdraw_run
+from cellseg_pipe.stages.audit import forget_bundles, withdraw_run
 from cellseg_pipe.stages.networks import (
     Networks,
     checked_networks,
@@ -30,6 +30,7 @@ from cellseg_pipe.stages.staged import (
     needs_stages,
     plan_staged,
     run_staged,
+    together,
     with_plans,
 )
 from cellseg_pipe.stages.tiling import frozen_of, write_plan
@@ -39,6 +40,7 @@ from cellseg_pipe.stages.whole import publish_whole, segment_whole
 __all__ = ["note_failure", "plan", "run"]
 
 log = logging.getLogger(__name__)
+ADDED = ("voxels", "seconds", "memory_bytes", "kept_bytes")
 MOST_KILLS = 3  # of a job at one image, which is then left out
 KILLED = MemoryError(
     f"the job was killed {MOST_KILLS} times while it was at this image: it may be damaged, or"
@@ -68,29 +70,42 @@ def plan(experiment: Experiment, layout: RunLayout) -> Path:
     largest = layout.unit(SMALL).stage(PLAN).images
     names = dict.fromkeys((*largest, *(n for stage in layout.bundles for n in stage.images)))
     missing = {known[name].target for name in names if not known[name].sources}
-    found: dict[str, Any] | None = None
+    found: dict[str, Any] = {}
+    last: Exception | None = None
     for several in _images(known[name] for name in names):
-        if missing.isdisjoint(unit.target for unit in several):
-            continue
-        try:
-            units = [open_unit(experiment, unit) for unit in several]
-            facts = plan_staged(units) if needs_stages(units) else _timed(units)
-        except FAILURES as error:  # of one that is bad: the next one tells as much
-            if not is_of_image(error):
-                raise
-            log.warning("%s: %s", several[0].image.name, error)
-            last = error
-            continue
-        # Of an image one target may be impossible, which another one has.
-        networks = facts["networks"] | (found["networks"] if found else {})
-        found = (found or facts) | {"networks": networks}
-        missing -= networks.keys()
+        for part in together(experiment, several):
+            if missing.isdisjoint(unit.target for unit in part):
+                continue
+            facts = _tried(experiment, part)
+            if isinstance(facts, Exception):
+                last = facts
+            else:
+                found = _joined(found, facts) if found else facts
+                missing -= facts["networks"].keys()
         if not missing:
             break
-    if found is None:
+    if not found and last is not None:
         raise last
     write_plan(file, found)
     return file
+
+
+def _tried(experiment: Experiment, part: list[Unit]) -> dict[str, Any] | Exception:
+    """Plan units that need each other; what is wrong with their image, if it is bad."""
+    try:
+        units = [open_unit(experiment, unit) for unit in part]
+        return plan_staged(units) if needs_stages(units) else _timed(*units)
+    except FAILURES as error:  # the next image tells as much
+        if not is_of_image(error):
+            raise
+        log.warning("%s: %s", part[0].name, error)
+        return error
+
+
+def _joined(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+    """Return what targets take that need each other not: their networks are loaded together."""
+    sums = {name: left[name] + right[name] for name in ADDED}
+    return {**left, **sums, "networks": left["networks"] | right["networks"]}
 
 
 def _images(units: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -99,31 +114,29 @@ def _images(units: Iterable[Unit]) -> Iterator[list[Unit]]:
         yield list(several)
 
 
-def _timed(units: list[UnitRun]) -> dict[str, Any]:
-    """Segment the units of an image in memory; their networks stay loaded for the next one."""
-    seconds, memory_bytes, facts = 0.0, 0, {}
-    for unit in units:
-        networks = networks_of(unit.chosen, unit.experiment.resources)
-        segment_whole(unit, networks)  # the first time waits for what is loaded and compiled
-        began = time.monotonic()
-        found = segment_whole(unit, networks)
-        seconds += time.monotonic() - began
-        memory_bytes += found.memory_bytes
-        plan, restoring = found.decided.plan, found.restoring
-        facts[unit.unit.target] = {
-            "unit": unit.name,
-            **numerics_of(unit, networks, plan=plan, restoring=restoring),
-            "restoring": None if restoring is None else restore_plan_to_json(restoring),
-            "region": None,
-            "plan": plan_to_json(plan),
-        }
+def _timed(unit: UnitRun) -> dict[str, Any]:
+    """Segment an image in memory."""
+    networks = networks_of(unit.chosen, unit.experiment.resources)
+    segment_whole(unit, networks)  # the first time waits for what is loaded and compiled
+    began = time.monotonic()
+    found = segment_whole(unit, networks)
+    seconds = time.monotonic() - began
+    plan, restoring = found.decided.plan, found.restoring
+    facts = {
+        "unit": unit.name,
+        **numerics_of(unit, networks, plan=plan, restoring=restoring),
+        "restoring": None if restoring is None else restore_plan_to_json(restoring),
+        "region": None,
+        "plan": plan_to_json(plan),
+    }
     return {
         "version": __version__,
-        "unit": units[0].name,
-        "voxels": sum(unit.n_voxels for unit in units),
+        "unit": unit.name,
+        "voxels": unit.n_voxels,
         "seconds": seconds,
-        "memory_bytes": memory_bytes,
-        "networks": facts,
+        "memory_bytes": found.memory_bytes,
+        "kept_bytes": 0,
+        "networks": {unit.unit.target: facts},
     }
 
 
@@ -141,6 +154,7 @@ class _Loading:
     """
 
     def __init__(self, paths: StagePaths, *, numerics: str, threads: int | None) -> None:
+        self._paths = paths
         self._planned = json.loads(paths.plan.read_text())["networks"]
         self._numerics, self._threads = numerics, threads
         self._loaded: dict[str, Networks] = {}
@@ -148,7 +162,10 @@ class _Loading:
     def load(self, target: str) -> Networks:
         """Return the networks of a target."""
         if target not in self._planned:
-            raise ValueError(f"target {target} could be planned of no image. Start the run again.")
+            raise ValueError(
+                f"{target} could be planned of no image when the run began. Mend or remove these"
+                f" images, remove {self._paths.plan}, and start again."
+            )
         if target not in self._loaded:
             frozen = frozen_of(self._planned[target])
             self._loaded[target] = checked_networks(
@@ -206,7 +223,7 @@ def run(
                     if keys[name] in work.missing:
                         work.add(keys[name], b"", info=info)
                 log.info("%s: %s in %.2f s", image, infos, time.monotonic() - began)
-        except (KeyboardInterrupt, Stopped):  # it was told to, at whatever image
+        except (KeyboardInterrupt, Stopped, *FAILURES):  # it was told to, or no image is to blame
             files.trying.write_text(json.dumps({"at": "", "kills": kills}))
             raise
         files.trying.unlink(missing_ok=True)
@@ -232,44 +249,48 @@ def _one(
     threads: int | None,
 ) -> list[dict[str, Any]]:
     """Segment an image for all its targets, unless that is done; say what came of each."""
+    infos: list[dict[str, Any]] = []
+    for part in together(experiment, several):
+        own = audits[len(infos) : len(infos) + len(part)]
+        infos += _part(experiment, part, nets, audits=own, threads=threads)
+    return infos
+
+
+def _part(
+    experiment: Experiment,
+    part: list[Unit],
+    nets: _Loading,
+    *,
+    audits: list[StagePaths],
+    threads: int | None,
+) -> list[dict[str, Any]]:
+    """Segment an image for targets that need each other, or for one."""
     units: list[UnitRun] = []
+    staged, other = False, ""
     try:
-        units = [open_unit(experiment, unit) for unit in several]
-        if needs_stages(units):
-            own = [nets.load(unit.unit.target) for unit in units if not unit.sources]
-            other = next((networks.other for networks in own if networks.other), "")
+        units = [open_unit(experiment, unit) for unit in part]
+        staged = needs_stages(units)
+        networks = [nets.load(unit.unit.target) for unit in units if not unit.sources]
+        other = next((each.other for each in networks if each.other), "")
+        if staged:
             found = run_staged(units, numerics_of_job=other, threads=threads)
             return [{"n_cells": facts["n_cells"]} for facts in found.values()]
-    except (*FAILURES, Corrupt, Incomplete) as error:
-        if not is_of_image(error):
+        (unit,), (audit,) = units, audits
+        if audit.plan.exists():
+            return [{"n_cells": json.loads(audit.plan.read_text())["n_cells"]}]
+        whole = segment_whole(unit, networks[0], threads=threads)
+    except (*FAILURES, LedgerError) as error:
+        if isinstance(error, Held | Fenced) or not is_of_image(error):
             raise
-        for unit, audit in zip(units, audits, strict=False):
+        for unit, audit in zip(units if staged else (), audits, strict=False):
             if audit.plan.exists():  # it was finished before another one failed
-                with_plans(unit)
-        for unit in units:  # what is there may be what is wrong
+                with_plans(unit, other)
+        for unit in units if staged else ():  # what is there may be what is wrong
             clear_stages(unit)
         return _failed(audits, error)
-    return [
-        _in_memory(unit, nets.load(unit.unit.target), audit=audit, threads=threads)
-        for unit, audit in zip(units, audits, strict=True)
-    ]
-
-
-def _in_memory(
-    unit: UnitRun, networks: Networks, *, audit: StagePaths, threads: int | None
-) -> dict[str, Any]:
-    if audit.plan.exists():
-        return {"n_cells": json.loads(audit.plan.read_text())["n_cells"]}
-    try:
-        found = segment_whole(unit, networks, threads=threads)
-    except FAILURES as error:
-        if not is_of_image(error):
-            raise
-        (info,) = _failed([audit], error)
-        return info
     # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.
-    facts = publish_whole(unit, found, numerics_of_job=networks.other, threads=threads)
-    return {"n_cells": facts["n_cells"]}
+    facts = publish_whole(unit, whole, numerics_of_job=other, threads=threads)
+    return [{"n_cells": facts["n_cells"]}]
 
 
 def _failed(audits: list[StagePaths], error: Exception) -> list[dict[str, Any]]:

@@ -162,10 +162,12 @@ def all_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
 def open_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
     """Yield the jobs that are still to do: of finished units none, though their scratch went.
 
+    From a finished unit another one may be made that is not: then its records are needed again.
+
     Parameters
     ----------
     of_units : iterable of UnitRun
-        Image by image.
+        Of an image.
 
     Yields
     ------
@@ -174,9 +176,19 @@ def open_jobs(of_units: Iterable[UnitRun]) -> Iterator[tuple[UnitRun, Job]]:
     job : Job
         In order.
     """
-    for unit, job in all_jobs(of_units):
-        if not job.output.exists() and not unit.stage("audit").plan.exists():
+    several = list(of_units)
+    to_do = [unit for unit in several if not unit.stage("audit").plan.exists()]
+    open_names = {unit.name for unit in to_do}
+    needed = {unit.origin.name for unit in to_do if unit.sources}
+    for unit, job in all_jobs(several):
+        wanted = unit.name in open_names or (unit.name in needed and _is_record(unit, job))
+        if wanted and not job.output.exists():
             yield unit, job
+
+
+def _is_record(unit: UnitRun, job: Job) -> bool:
+    """Return whether a job leads to cells, not to files that users see."""
+    return not unit.sources and job.stage in {other.stage for other in _network_jobs(unit)}
 
 
 def _batches(unit: UnitRun, stage: str, n: int) -> Iterator[Job]:

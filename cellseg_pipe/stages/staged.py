@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellseg_pipe import __version__
+from cellseg_pipe.config import Experiment, Unit
 from cellseg_pipe.cost import StageCost
 from cellseg_pipe.io._moving import remove
 from cellseg_pipe.ledger import write_whole
@@ -20,8 +21,16 @@ from cellseg_pipe.stages.jobs import do_job, jobs_of, open_jobs
 from cellseg_pipe.stages.unit import UnitRun
 from cellseg_pipe.stages.unit_costs import costs_of
 
-__all__ = ["clear_stages", "needs_stages", "plan_staged", "run_staged", "with_plans"]
+__all__ = [
+    "clear_stages",
+    "needs_stages",
+    "plan_staged",
+    "run_staged",
+    "together",
+    "with_plans",
+]
 
+KEPT = ("restore", "shrink", "sift")  # beside the labels
 JOB_S = 0.01  # of a job inside another one: it opens files, and leaves marks
 
 
@@ -43,6 +52,27 @@ def needs_stages(units: Sequence[UnitRun]) -> bool:
     related = said.relate is not None or any(unit.sources for unit in units)
     asked = said.stitch.seams != "exact" or said.qc.labels
     return related or asked or any(u.region_said is not None or u.saves_restored for u in units)
+
+
+def together(experiment: Experiment, of_image: list[Unit]) -> list[list[Unit]]:
+    """Return which units of an image need each other: all, or each only itself.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What they are of.
+    of_image : list of Unit
+        Those of the image.
+
+    Returns
+    -------
+    list of list of Unit
+        In their order.
+    """
+    grown = any(target.expand is not None for target in experiment.targets.values())
+    if grown or experiment.relate is not None:
+        return [of_image]
+    return [[unit] for unit in of_image]
 
 
 def plan_staged(units: Sequence[UnitRun]) -> dict[str, Any]:
@@ -68,6 +98,7 @@ def plan_staged(units: Sequence[UnitRun]) -> dict[str, Any]:
         "voxels": sum(unit.n_voxels for unit in units),
         "seconds": sum(cost.seconds + JOB_S * cost.n_jobs for cost in costs),
         "memory_bytes": max(loaded, *(cost.memory_bytes for cost in costs)),
+        "kept_bytes": sum(cost.disk_bytes for cost in costs if cost.stage in KEPT),
         "networks": {target: json.loads(plan.read_text()) for target, plan in own.items()},
     }
 
@@ -100,8 +131,13 @@ def run_staged(
             audit.unlink(missing_ok=True)
         for unit, job in open_jobs(units):
             do_job(unit, job.stage, batch=job.batch, threads=threads)
+    if not ours:
+        return {
+            unit.name: json.loads(audit.read_text())
+            for unit, audit in zip(units, audits, strict=True)
+        }
     found = {unit.name: with_plans(unit, numerics_of_job) for unit in units}
-    for unit in units if ours else ():
+    for unit in units:
         clear_stages(unit)
     return found
 

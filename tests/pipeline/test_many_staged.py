@@ -10,6 +10,7 @@ from cellseg_pipe.engines import process
 from cellseg_pipe.ledger import Corrupt, Stopped
 from cellseg_pipe.stages import bundle, forecast, opened, staged
 from cellseg_pipe.stages.layout import lay_out, layout_of, open_stages
+from cellseg_pipe.stages.opened import open_unit
 from cellseg_pipe.stages.room import NoRoom
 from cellseg_pipe.stages.summary import Incomplete, SomeFailed
 from tests.pipeline.conftest import scene
@@ -270,6 +271,19 @@ def test_images_that_get_jobs_of_their_own_keep_their_results(folder):
     assert stages_left(other) == kept  # windows that jobs of their own made serve again
 
 
+def test_a_made_target_of_its_own_jobs_needs_what_a_bundle_removed(folder):
+    """The network is asked again, its labels stay as they are published."""
+    far = {**GROWN, "cells": {**GROWN["cells"], "expand_px": 7.0}}
+    run(chosen_of(folder, "out", targets=GROWN))
+    alone = chosen_of(folder, "out", 0, targets=far)
+    jobs = run(alone)
+    assert {stage for unit, stage, _ in jobs if unit == "a-nuclei"} >= {"predict", "tiles"}
+    assert not {stage for unit, stage, _ in jobs if unit == "a-nuclei"} & {"paint", "audit"}
+    calm = chosen_of(folder, "calm", 0, targets=far)
+    run(calm)
+    assert published_in(alone) == published_in(calm)
+
+
 def test_a_target_that_the_largest_image_cannot_have(folder, monkeypatch):
     """Its networks are planned by the next image; a related target that is missing is said."""
     real = opened.check_restoring
@@ -289,6 +303,49 @@ def test_a_target_that_the_largest_image_cannot_have(folder, monkeypatch):
     monkeypatch.undo()
     run(chosen)
     assert len(said_of(chosen)) == 9 and stages_left(chosen) == set()
+
+
+def test_a_target_that_no_image_can_have_stops_no_other(folder, monkeypatch):
+    real = opened.check_restoring
+
+    def picky(unit):
+        if unit.unit.target == "cells":
+            raise MemoryError("cells never fit")
+        real(unit)
+
+    for sections in (WHOLE["unrelated"], {**WHOLE["unrelated"], **KINDS["second labels"]}):
+        chosen = chosen_of(folder, f"out{len(sections)}", **sections)
+        layout_of(chosen)  # it opens
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                bundle, "open_unit", lambda e, unit: (u := open_unit(e, unit), picky(u))[0]
+            )
+            with pytest.raises(SomeFailed, match="cells never fit"):
+                run(chosen)
+        assert {name.partition("-")[2] for name in said_of(chosen)} == {"nuclei"}
+        found = published_in(chosen)
+        with pytest.raises(SomeFailed, match="cells could be planned of no image"):
+            run(chosen)
+        for path in Path(chosen.output.dir, "runs").glob("small_images~*/plan-*"):
+            shutil.rmtree(path)
+        run(chosen)
+        assert len(said_of(chosen)) == 6
+        nuclei = {name: digest for name, digest in found.items() if "-nuclei" in name}
+        assert len(nuclei) > 6 and nuclei.items() <= published_in(chosen).items()
+
+
+def test_a_full_disk_is_no_kill(folder, monkeypatch):
+    def no_room(*_, **__):
+        raise NoRoom("the results will not fit")
+
+    chosen = chosen_of(folder, "out", **RELATED)
+    monkeypatch.setattr(staged, "do_job", no_room)
+    for _ in range(bundle.MOST_KILLS + 1):
+        with pytest.raises(NoRoom):
+            run(chosen)
+    monkeypatch.undo()
+    run(chosen)
+    assert len(said_of(chosen)) == 9
 
 
 def test_scratch_that_is_damaged_fails_its_image_alone_and_is_made_anew(folder, monkeypatch):
