@@ -8,6 +8,7 @@ sides of a row run on the same inputs, one straight after the other, in processe
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -31,7 +32,7 @@ from synthetic import network_like, scene_labels  # noqa: E402
 
 from cellseg_pipe.kernels import flows_from_labels, overlap_pairs  # noqa: E402
 from cellseg_pipe.metrics import evaluate  # noqa: E402
-from cellseg_pipe.nets.fused import choose_precision  # noqa: E402
+from cellseg_pipe.nets.fused import bf16_instructions, choose_precision  # noqa: E402
 
 CACHE = ROOT / ".cache" / "bench"
 REST = "## The table of cells"  # what the page says from here on is written elsewhere
@@ -114,6 +115,10 @@ def main() -> None:
             for row in run(bench, options.scale, options.peer_python):
                 print(row, flush=True)
                 rows.append(row)
+    for width in ("full", "half"):
+        if options.only in (name := f"a step of training, {width} width"):
+            rows.append(trained(name, width, options.peer_python))
+            print(rows[-1], flush=True)
     if not options.only:
         file = ROOT / "docs" / "benchmarks.md"
         rest = file.read_text().partition(REST)
@@ -170,6 +175,24 @@ def run(bench: Bench, scale: float, peer_python: Path) -> list[str]:
                 f" {agreement(found, theirs, arrays)} |"
             )
     return rows
+
+
+def trained(name: str, width: str, peer_python: Path) -> str:
+    """Return the line of a training step; both sides run twice, in turns, and the best counts."""
+    seconds: dict[str, list[float]] = {"peer": [], "ours": []}
+    for _, (side, python) in itertools.product(
+        range(2), (("peer", peer_python), ("ours", sys.executable))
+    ):
+        command = [python, ROOT / "tests" / "bench" / "training.py", side, "--width", width]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{side} failed at {name}:\n{done.stderr}")
+        seconds[side].append(1 / json.loads(done.stdout.splitlines()[-1])["steps_per_s"])
+    theirs, ours = min(seconds["peer"]), min(seconds["ours"])
+    return (
+        f"| {name} | fast | 2 | {theirs:.2f} | {ours:.3f} | **{theirs / ours:.1f}** | |"
+        " the same 8 crops of 224 px and net; ours makes the flows in each step |"
+    )
 
 
 def work(
@@ -236,11 +259,12 @@ def page(rows: list[str], scale: float) -> str:
         ),
         platform.processor(),
     )
+    instructions = " ".join([torch.backends.cpu.get_cpu_capability(), *bf16_instructions()])
     return (
         head
         + f"{cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}. Networks: `exact` in"
         + f" float32, `fast` in {choose_precision('cpu')}"
-        + f" ({torch.backends.cpu.get_cpu_capability()}).\n\n{cold_start()}\n\n"
+        + f" ({instructions}).\n\n{cold_start()}\n\n"
         + "| task | mode | threads | peer s | ours s | times faster | peak memory, ours / peer |"
         + " agreement with the peer |\n|---|---|---|---|---|---|---|---|\n"
         + "\n".join(rows)

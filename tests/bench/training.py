@@ -106,7 +106,7 @@ def peer(options: argparse.Namespace) -> Callable[[], None]:
     net = resnet_torch.CPnet(base, nout=3, sz=3, mkldnn=False).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=5e-3, weight_decay=1e-5)
     flows = [dynamics.labels_to_flows([m], device=device)[0] for m in inner]
-    targets = torch.from_numpy(np.stack(flows)[:, 1:].astype(np.float32))
+    targets = np.stack(flows)[:, 1:].astype(np.float32)
 
     def step() -> None:
         answer = net(torch.from_numpy(pixels))[0]

@@ -1,5 +1,6 @@
 """One image in memory: right cells, the same for any way to cut, clear words for bad input."""
 
+import itertools
 import logging
 import math
 import tracemalloc
@@ -493,9 +494,10 @@ def test_bf16_finds_the_cells_of_fp32(tiny):
 
 
 def test_bf16_of_the_shipped_model_finds_the_cells_of_fp32():
-    matched = [0, 0]  # cells that are in both at IoU .9, of all
-    for preset, channels, diameter in (("nuclei", [0], 24), ("cells", [1, 0], 36)):
-        image, _ = scene(preset, (640, 640), seed=4, diameter_px=diameter)
+    matched = n = 0.0  # cells that are in both at IoU .9, of all: many, as one in 400 differs
+    scenes = ("nuclei", [0], 24), ("cells", [1, 0], 36)
+    for (preset, channels, diameter), seed in itertools.product(scenes, range(2, 6)):
+        image, _ = scene(preset, (640, 640), seed=seed, diameter_px=diameter)
         half, full = (
             segment(
                 image, axes="cyx", channels=channels, device="cpu", precision=precision,
@@ -503,10 +505,10 @@ def test_bf16_of_the_shipped_model_finds_the_cells_of_fp32():
             )
             for precision in ("bf16", "fp32")
         )  # fmt: skip
-        matched[0] += evaluate(half.labels, full.labels).ap[0.9] * max(half.n_cells, full.n_cells)
-        matched[1] += max(half.n_cells, full.n_cells)
+        most = max(half.n_cells, full.n_cells)
         assert abs(half.n_cells - full.n_cells) <= 0.01 * full.n_cells
-    assert matched[1] > 300 and matched[0] / matched[1] >= 0.995
+        matched, n = matched + evaluate(half.labels, full.labels).ap[0.9] * most, n + most
+    assert n > 1500 and matched / n >= 0.995
 
 
 def test_a_side_model_is_asked_for_the_views_from_the_side(tiny):
