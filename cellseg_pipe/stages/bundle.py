@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -24,7 +25,7 @@ from cellseg_pipe.stages.networks import (
     networks_of,
     numerics_of,
 )
-from cellseg_pipe.stages.opened import FAILURES, is_of_image, open_unit
+from cellseg_pipe.stages.opened import FAILURES, NotThisMachine, is_of_image, open_unit
 from cellseg_pipe.stages.staged import (
     clear_stages,
     needs_stages,
@@ -94,7 +95,9 @@ def _tried(experiment: Experiment, part: list[Unit]) -> dict[str, Any] | Excepti
     """Plan units that need each other; what is wrong with their image, if it is bad."""
     try:
         units = [open_unit(experiment, unit) for unit in part]
-        return plan_staged(units) if needs_stages(units) else _timed(*units)
+        if needs_stages(units):
+            return plan_staged(units)
+        return functools.reduce(_joined, map(_timed, units))
     except FAILURES as error:  # the next image tells as much
         if not is_of_image(error):
             raise
@@ -168,9 +171,16 @@ class _Loading:
             )
         if target not in self._loaded:
             frozen = frozen_of(self._planned[target])
-            self._loaded[target] = checked_networks(
-                frozen, numerics=self._numerics, threads=self._threads
-            )
+            try:
+                self._loaded[target] = checked_networks(
+                    frozen, numerics=self._numerics, threads=self._threads
+                )
+            except NotThisMachine:
+                raise
+            except FAILURES as error:  # a node without its GPU would spoil every image
+                raise NotThisMachine(
+                    f"the networks of {target} could not be loaded: {error}"
+                ) from error
         return self._loaded[target]
 
 
@@ -275,22 +285,30 @@ def _part(
         if staged:
             found = run_staged(units, numerics_of_job=other, threads=threads)
             return [{"n_cells": facts["n_cells"]} for facts in found.values()]
-        (unit,), (audit,) = units, audits
-        if audit.plan.exists():
-            return [{"n_cells": json.loads(audit.plan.read_text())["n_cells"]}]
-        whole = segment_whole(unit, networks[0], threads=threads)
+        if len(units) == 1 and audits[0].plan.exists():
+            return [{"n_cells": json.loads(audits[0].plan.read_text())["n_cells"]}]
+        whole = segment_whole(units[0], networks[0], threads=threads) if len(units) == 1 else None
     except (*FAILURES, LedgerError) as error:
         if isinstance(error, Held | Fenced) or not is_of_image(error):
             raise
-        for unit, audit in zip(units if staged else (), audits, strict=False):
-            if audit.plan.exists():  # it was finished before another one failed
-                with_plans(unit, other)
-        for unit in units if staged else ():  # what is there may be what is wrong
-            clear_stages(unit)
+        _tidy(units if staged else [], other)
         return _failed(audits, error)
+    if whole is None:  # what was to be made of them could not be opened: each by itself
+        pairs = zip(part, audits, strict=True)
+        each = (_part(experiment, [u], nets, audits=[a], threads=threads) for u, a in pairs)
+        return list(itertools.chain.from_iterable(each))
     # What goes wrong from here on, as a full disk, is not the image's fault and ends the job.
-    facts = publish_whole(unit, whole, numerics_of_job=other, threads=threads)
+    facts = publish_whole(units[0], whole, numerics_of_job=other, threads=threads)
     return [{"n_cells": facts["n_cells"]}]
+
+
+def _tidy(units: list[UnitRun], numerics_of_job: str) -> None:
+    """Remove the stages of an image that failed: what is there may be what is wrong."""
+    for unit in units:
+        if unit.stage("audit").plan.exists():  # it was finished before another one failed
+            with_plans(unit, numerics_of_job)
+    for unit in units:
+        clear_stages(unit)
 
 
 def _failed(audits: list[StagePaths], error: Exception) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from cellseg_pipe.config import Experiment
 from cellseg_pipe.geometry import ceil_div
 from cellseg_pipe.stages._run_layout import BUNDLE, PLAN, SMALL, StageLayout, UnitLayout
+from cellseg_pipe.stages.staged import needs_stages
 from cellseg_pipe.stages.unit import READ_WHOLE_BYTES, UnitRun
 from cellseg_pipe.tiles import equal_batches
 
@@ -89,7 +90,11 @@ def layout_of_bundles(experiment: Experiment, units: Sequence[UnitRun]) -> UnitL
 def _stages(experiment: Experiment, units: Sequence[UnitRun]) -> Iterator[StageLayout]:
     images = [list(several) for _, several in itertools.groupby(units, key=image_of)]
     largest = sorted(images, key=lambda several: several[0].n_voxels, reverse=True)[:PLANNED]
-    about = [(unit.name, unit.origin.digests["masks"]) for several in largest for unit in several]
+    about: list[Any] = [
+        (unit.name, unit.origin.digests["masks"]) for several in largest for unit in several
+    ]
+    if any(needs_stages(several) for several in largest):  # then all of it takes room and time
+        about += [unit.digests["audit"] for several in largest for unit in several]
     tried = tuple(unit.name for several in largest for unit in several)
     yield StageLayout(PLAN, _hash(["networks", about]), 1, (), tried)
     costs = np.array([sum(unit.n_voxels + BEGIN_VOXELS for unit in of) for of in images], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a file may be the cause of: others are segmented all the same.
 FAILURES = (OSError, TypeError, ValueError, MemoryError, OverflowError)
 
@@ -50,7 +52,9 @@ def is_of_image(error: Exception) -> bool:
     bool
         False for a disk that is full, and what else `explained` gives advice on.
     """
-    written = isinstance(error, OSError) and isinstance(error.__cause__, OSError)
+    written = isinstance(error, OSError) and (
+        isinstance(error.__cause__, OSError) or error.errno in NO_ROOM
+    )
     return not (written or isinstance(error, NotThisMachine))
 
 

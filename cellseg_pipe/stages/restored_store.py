@@ -100,7 +100,7 @@ def run_shrink(unit: UnitRun, *, threads: int | None = None) -> None:
     with open_batch(unit.stage("shrink"), 0, range(len(shards))) as work:
         if work.done:
             return
-        for key in work.missing:  # ascending, so that the level above is whole
+        for key in sorted(work.missing):  # ascending, so that the level above is whole
             level, number = shards[key]
             what = f"{unit.name}: shard {number} of level {level} of the restored image"
             with naming(what), explained(store):

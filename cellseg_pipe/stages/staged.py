@@ -15,7 +15,7 @@ from cellseg_pipe import __version__
 from cellseg_pipe.config import Experiment, Unit
 from cellseg_pipe.cost import StageCost
 from cellseg_pipe.io._moving import remove
-from cellseg_pipe.ledger import write_whole
+from cellseg_pipe.ledger import passing_over, write_whole
 from cellseg_pipe.stages._run_layout import kind_of
 from cellseg_pipe.stages.jobs import do_job, jobs_of, open_jobs
 from cellseg_pipe.stages.unit import UnitRun
@@ -129,8 +129,9 @@ def run_staged(
     if not done:
         for audit in audits:  # one may be needed by another, and have lost its records
             audit.unlink(missing_ok=True)
-        for unit, job in open_jobs(units):
-            do_job(unit, job.stage, batch=job.batch, threads=threads)
+        with passing_over(0):  # what this job passes over are images
+            for unit, job in open_jobs(units):
+                do_job(unit, job.stage, batch=job.batch, threads=threads)
     if not ours:
         return {
             unit.name: json.loads(audit.read_text())

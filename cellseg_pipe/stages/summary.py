@@ -134,7 +134,11 @@ def _plans(layout: RunLayout, found: dict[str, Any]) -> dict[str, Any]:
                 for stage in layout.unit(name).stages  # those made from others have no plan
                 if stage.kind in ("plan", "tiles")
             }
-            of_stages = {stage: json.loads(file.read_text()) for stage, file in files.items()}
+            of_stages = {
+                stage: json.loads(file.read_text())
+                for stage, file in files.items()
+                if file.exists()  # a job of many that failed may have taken it away
+            }
         plans[name] = of_image or of_stages
     return plans
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellseg_pipe.engines import process
-from cellseg_pipe.ledger import Corrupt, Stopped
+from cellseg_pipe.ledger import Corrupt, Stopped, passing_over
 from cellseg_pipe.stages import bundle, forecast, opened, staged
 from cellseg_pipe.stages.layout import lay_out, layout_of, open_stages
 from cellseg_pipe.stages.opened import open_unit
@@ -303,6 +303,42 @@ def test_a_target_that_the_largest_image_cannot_have(folder, monkeypatch):
     monkeypatch.undo()
     run(chosen)
     assert len(said_of(chosen)) == 9 and stages_left(chosen) == set()
+
+
+def test_a_target_that_cannot_be_grown_leaves_the_others(folder):
+    targets = {**NETWORKS, "grown": {"expand": "nuclei", "expand_um": 2}}  # no size of a pixel
+    chosen = chosen_of(folder, "out", targets=targets)
+    with pytest.raises(SomeFailed, match="grown: expand_um needs the size of a pixel"):
+        run(chosen)
+    assert {name.partition("-")[2] for name in said_of(chosen)} == set(NETWORKS)
+    assert len(said_of(chosen)) == 2 * len(SHAPES)
+
+
+def test_a_job_that_passes_over_images_makes_levels_in_their_order(folder):
+    save_tiff(folder / "a.tif", scene((64, 1100), seed=3)[0])
+    calm, again = (
+        chosen_of(folder, name, 100_000, **KINDS["restored and kept"]) for name in ("calm", "again")
+    )
+    run(calm)
+    with passing_over(1):  # as after a worker that died
+        run(again)
+    assert (Path(calm.output.dir) / "a" / "restored.ome.zarr" / "2").is_dir()
+    assert published_in(again) == published_in(calm)
+
+
+def test_networks_that_cannot_be_loaded_here_blame_no_image(folder, monkeypatch):
+    chosen = chosen_of(folder, "out", **RELATED)
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "checked_networks", lambda *_, **__: no_gpu())
+        with pytest.raises(ValueError, match="could not be loaded: no GPU"):
+            run(chosen)
+    assert not (Path(chosen.output.dir) / "failed.json").exists()
+    run(chosen)
+    assert len(said_of(chosen)) == 9
+
+
+def no_gpu():
+    raise ValueError("no GPU")
 
 
 def test_a_target_that_no_image_can_have_stops_no_other(folder, monkeypatch):
